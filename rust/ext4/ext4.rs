@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ext4 on-disk format, in pure Rust.
+//!
+//! Structures, checksums and the algorithms on them. Nothing here performs I/O, knows of the kernel
+//! or allocates: the same files are compiled into the kernel module and, by cargo, on the host, where
+//! they are tested.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
