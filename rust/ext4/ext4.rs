@@ -11,3 +11,17 @@
 
 #[cfg(test)]
 extern crate std;
+
+pub mod checksum;
+pub mod error;
+pub mod types;
+
+pub use checksum::Checksummer;
+pub use error::Corrupt;
+pub use types::BlockCount;
+pub use types::BlockSize;
+pub use types::Cluster;
+pub use types::Group;
+pub use types::InodeNumber;
+pub use types::LogicalBlock;
+pub use types::PhysicalBlock;
