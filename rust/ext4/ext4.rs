@@ -7,6 +7,7 @@
 //! they are tested.
 
 #![no_std]
+#![allow(unused_attributes)] // The kernel build passes `no_std` on the command line as well.
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
