@@ -47,3 +47,14 @@
 #include <linux/workqueue.h>
 #include <linux/writeback.h>
 #include <linux/xattr.h>
+
+/*
+ * Constants whose macros bindgen cannot evaluate. FERROFS_CONST_NAME is seen
+ * from Rust as NAME.
+ */
+static const unsigned int FERROFS_CONST_SB_RDONLY = SB_RDONLY;
+static const unsigned int FERROFS_CONST_SB_SYNCHRONOUS = SB_SYNCHRONOUS;
+static const unsigned int FERROFS_CONST_SB_DIRSYNC = SB_DIRSYNC;
+static const unsigned int FERROFS_CONST_SB_POSIXACL = SB_POSIXACL;
+static const unsigned int FERROFS_CONST_SB_I_VERSION = SB_I_VERSION;
+static const unsigned int FERROFS_CONST_SB_LAZYTIME = SB_LAZYTIME;

@@ -4,3 +4,11 @@
 //!
 //! This crate knows nothing of any on-disk format. All unsafe code of the project lives here and in
 //! the bindings; what it offers cannot be used from safe code to corrupt memory.
+
+#![allow(unused_attributes)] // The kernel build passes `no_std` on the command line.
+
+pub mod context;
+pub mod fs;
+pub mod inode;
+pub mod super_block;
+pub mod time;

@@ -1,0 +1,738 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes, and the file system's own data beside each.
+//!
+//! # Life of an inode
+//!
+//! An inode is one slab object: the file system's [`FileSystem::InodeData`] and the kernel's
+//! `struct inode`. The data is initialised when the object is allocated and dropped an RCU grace
+//! period after the inode was evicted, so every `&Inode` sees valid data.
+//!
+//! ```text
+//!  SuperBlock::iget ---> NewInode --unlock()--> ARef<Inode> --last reference--> evict_inode, freed
+//!        (read from disk)   ^   \--drop--> bad inode, lookups fail
+//!  SuperBlock::new_inode -> FreshInode --insert(number)--/
+//!        (made now)             \--drop--> bad inode, freed
+//! ```
+//!
+//! C headers: `include/linux/fs.h`.
+
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::mem::MaybeUninit;
+use core::ops::Deref;
+use core::ptr;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU16;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+
+use ferrofs_bindings as bindings;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::sync::aref::AlwaysRefCounted;
+use kernel::types::Opaque;
+use pin_init::PinInit;
+
+use crate::fs::FileSystem;
+use crate::fs::Registration;
+use crate::super_block::SuperBlock;
+use crate::time::Timestamp;
+
+/// The slab object of an inode.
+#[repr(C)]
+pub(crate) struct Object<F: FileSystem> {
+    inode: MaybeUninit<bindings::inode>,
+    data: MaybeUninit<F::InodeData>,
+}
+
+/// The slab cache of a file system's inodes.
+///
+/// # Invariants
+///
+/// `cache` is a valid cache of objects with the size and alignment of [`Object<F>`], whose
+/// constructor has initialised the C inode of each object with `inode_init_once()`.
+pub(crate) struct Cache<F: FileSystem> {
+    cache: NonNull<bindings::kmem_cache>,
+    _fs: PhantomData<F>,
+}
+
+impl<F: FileSystem> Cache<F> {
+    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
+        const { assert!(core::mem::offset_of!(Object<F>, inode) == 0) };
+        // SAFETY: The name is `'static`; the constructor fits the object's size.
+        let cache = unsafe {
+            bindings::inode_cache_create(
+                name.as_char_ptr(),
+                size_of::<Object<F>>() as u32,
+                align_of::<Object<F>>() as u32,
+                Some(construct::<F>),
+            )
+        };
+        // INVARIANT: The cache was just made with the size, alignment and constructor.
+        Ok(Self {
+            cache: NonNull::new(cache).ok_or(ENOMEM)?,
+            _fs: PhantomData,
+        })
+    }
+}
+
+impl<F: FileSystem> Drop for Cache<F> {
+    fn drop(&mut self) {
+        // SAFETY: The file system is unregistered and has no mounts, so no inode is in use; those
+        // that wait for an RCU grace period are freed once `rcu_barrier()` returns.
+        unsafe {
+            bindings::rcu_barrier();
+            bindings::kmem_cache_destroy(self.cache.as_ptr());
+        }
+    }
+}
+
+/// # Safety
+///
+/// `object` must be memory for an [`Object<F>`].
+unsafe extern "C" fn construct<F: FileSystem>(object: *mut core::ffi::c_void) {
+    // SAFETY: The C inode lies at the start of the object.
+    unsafe { bindings::inode_init_once(object.cast()) }
+}
+
+/// # Safety
+///
+/// `sb` must be a valid super block of `F`.
+pub(crate) unsafe extern "C" fn alloc_inode<F: FileSystem>(
+    sb: *mut bindings::super_block,
+) -> *mut bindings::inode {
+    // SAFETY: By this function's contract.
+    let cache = unsafe { Registration::<F>::inode_cache(sb) };
+    // SAFETY: `sb` and the cache are valid.
+    let object = unsafe { bindings::alloc_inode_sb(sb, cache.cache.as_ptr()) }.cast::<Object<F>>();
+    if object.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: `object` is a new object of the cache: the slot is valid for writes and pinned, since
+    // an inode does not move. On failure the slot is uninitialised again and given back.
+    unsafe {
+        let slot = (&raw mut (*object).data).cast::<F::InodeData>();
+        if F::new_inode_data().__init(slot).is_err() {
+            bindings::kmem_cache_free(cache.cache.as_ptr(), object.cast());
+            return ptr::null_mut();
+        }
+    }
+    object.cast()
+}
+
+/// # Safety
+///
+/// `inode` must be an inode of `F` that nobody can reach any more.
+pub(crate) unsafe extern "C" fn free_inode<F: FileSystem>(inode: *mut bindings::inode) {
+    let object = inode.cast::<Object<F>>();
+    // SAFETY: The data was initialised by `alloc_inode()` and is dropped once, here. The super block
+    // pointer is not followed, for the super block may be gone by now; `kfree()` finds the cache by
+    // the slab that the object lies in.
+    unsafe {
+        ptr::drop_in_place((&raw mut (*object).data).cast::<F::InodeData>());
+        bindings::kfree(object.cast());
+    }
+}
+
+/// # Safety
+///
+/// `inode` must be an inode of `F` which is being evicted.
+pub(crate) unsafe extern "C" fn evict_inode<F: FileSystem>(inode: *mut bindings::inode) {
+    // SAFETY: The inode is valid and has no users but the evicting thread. `Inode` never lets its
+    // reference count rise from zero (see `inc_ref()`).
+    unsafe {
+        bindings::truncate_inode_pages_final(&raw mut (*inode).i_data);
+        let inode = Inode::<F>::from_ptr(inode);
+        if F::HAS_EVICT_INODE && !inode.is_bad() {
+            F::evict_inode(inode);
+        }
+        bindings::clear_inode(inode.as_ptr());
+    }
+}
+
+/// What became dirty of an inode (`I_DIRTY_*`).
+#[derive(Clone, Copy)]
+pub struct DirtyFlags(pub(crate) u32);
+
+impl DirtyFlags {
+    /// Only a time changed, and the mount is lazy about times: nothing need be written yet.
+    pub fn is_lazy_time_only(self) -> bool {
+        self.0 == bindings::inode_state_flags_enum_I_DIRTY_TIME as u32
+    }
+}
+
+/// An inode of file system `F`.
+///
+/// Fields of the C inode which the kernel protects by locks are read and written one by one with
+/// relaxed atomic accesses, so that no method needs a lock for memory safety. Which lock orders
+/// changes is said at each method where it matters.
+///
+/// # Invariants
+///
+/// The C inode is initialised, lies in an [`Object<F>`] with initialised data and belongs to a live
+/// super block of `F`. Its reference count is above zero, or it is borrowed from its eviction.
+#[repr(transparent)]
+pub struct Inode<F: FileSystem>(Opaque<bindings::inode>, PhantomData<F>);
+
+// SAFETY: Methods access the inode by atomics or by C functions that lock.
+unsafe impl<F: FileSystem> Send for Inode<F> {}
+// SAFETY: As above; the data is `Sync`.
+unsafe impl<F: FileSystem> Sync for Inode<F> {}
+
+// SAFETY: The reference count keeps the inode in memory.
+unsafe impl<F: FileSystem> AlwaysRefCounted for Inode<F> {
+    fn inc_ref(&self) {
+        // An inode under eviction is lent to the file system with a count of zero; a reference made
+        // then would dangle.
+        let dying = (bindings::inode_state_flags_enum_I_FREEING
+            | bindings::inode_state_flags_enum_I_CLEAR) as u32;
+        // SAFETY: The inode is valid.
+        let state = unsafe { bindings::inode_state(self.as_ptr()) };
+        assert!(
+            state & dying == 0,
+            "reference to an inode that is being evicted"
+        );
+        // SAFETY: The count is above zero.
+        unsafe { bindings::ihold(self.as_ptr()) }
+    }
+
+    unsafe fn dec_ref(inode: NonNull<Self>) {
+        // SAFETY: The caller gives up one reference.
+        unsafe { bindings::iput(inode.as_ref().as_ptr()) }
+    }
+}
+
+macro_rules! field {
+    ($self:expr, $field:ident as $atomic:ident) => {
+        // SAFETY: The field is aligned, as large as the atomic type and lives as long as `self`; C
+        // accesses it with single loads and stores.
+        unsafe { $atomic::from_ptr((&raw mut (*$self.as_ptr()).$field).cast()) }
+    };
+}
+
+/// The bits of a mode that tell the type of a file.
+pub const S_IFMT: u16 = 0o170000;
+/// A named pipe.
+pub const S_IFIFO: u16 = 0o010000;
+/// A character device.
+pub const S_IFCHR: u16 = 0o020000;
+/// A directory.
+pub const S_IFDIR: u16 = 0o040000;
+/// A block device.
+pub const S_IFBLK: u16 = 0o060000;
+/// A regular file.
+pub const S_IFREG: u16 = 0o100000;
+/// A symbolic link.
+pub const S_IFLNK: u16 = 0o120000;
+/// A socket.
+pub const S_IFSOCK: u16 = 0o140000;
+
+/// Inode flags of the kernel (`S_*`) that a file system sets from what is on disk.
+pub mod flags {
+    use ferrofs_bindings as bindings;
+
+    /// Writes are synchronous.
+    pub const SYNC: u32 = bindings::S_SYNC;
+    /// Access times are not updated.
+    pub const NOATIME: u32 = bindings::S_NOATIME;
+    /// Writes append.
+    pub const APPEND: u32 = bindings::S_APPEND;
+    /// Nothing can be changed.
+    pub const IMMUTABLE: u32 = bindings::S_IMMUTABLE;
+    /// Directory changes are synchronous.
+    pub const DIRSYNC: u32 = bindings::S_DIRSYNC;
+}
+
+impl<F: FileSystem> Inode<F> {
+    /// # Safety
+    ///
+    /// `ptr` must satisfy the type invariants for `'a`.
+    pub(crate) unsafe fn from_ptr<'a>(ptr: *mut bindings::inode) -> &'a Self {
+        // SAFETY: By this function's contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::inode {
+        self.0.get()
+    }
+
+    /// The file system's own data of this inode.
+    #[inline]
+    pub fn data(&self) -> &F::InodeData {
+        // SAFETY: By the type invariants the inode lies in an object with initialised data.
+        unsafe { &*(&raw const (*self.as_ptr().cast::<Object<F>>()).data).cast() }
+    }
+
+    /// The super block.
+    #[inline]
+    pub fn sb(&self) -> &SuperBlock<F> {
+        // SAFETY: `i_sb` is constant, and by the type invariants live and of `F`.
+        unsafe { SuperBlock::from_ptr((*self.as_ptr()).i_sb) }
+    }
+
+    /// The inode number.
+    #[inline]
+    pub fn ino(&self) -> u64 {
+        field!(self, i_ino as AtomicU64).load(Ordering::Relaxed)
+    }
+
+    /// Whether the inode could not be read, or is being thrown away.
+    pub fn is_bad(&self) -> bool {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::is_bad_inode(self.as_ptr()) }
+    }
+
+    /// Type and permissions.
+    #[inline]
+    pub fn mode(&self) -> u16 {
+        field!(self, i_mode as AtomicU16).load(Ordering::Relaxed)
+    }
+
+    /// Sets type and permissions. Changes are ordered by the inode's lock.
+    pub fn set_mode(&self, mode: u16) {
+        field!(self, i_mode as AtomicU16).store(mode, Ordering::Relaxed);
+    }
+
+    /// Whether it is a directory.
+    #[inline]
+    pub fn is_dir(&self) -> bool {
+        self.mode() & S_IFMT == S_IFDIR
+    }
+
+    /// Whether it is a regular file.
+    #[inline]
+    pub fn is_regular(&self) -> bool {
+        self.mode() & S_IFMT == S_IFREG
+    }
+
+    /// Whether it is a symbolic link.
+    #[inline]
+    pub fn is_symlink(&self) -> bool {
+        self.mode() & S_IFMT == S_IFLNK
+    }
+
+    /// The owner, as the file system's user namespace numbers users.
+    pub fn uid(&self) -> u32 {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::i_uid_read(self.as_ptr()) }
+    }
+
+    /// The group, as the file system's user namespace numbers groups.
+    pub fn gid(&self) -> u32 {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::i_gid_read(self.as_ptr()) }
+    }
+
+    /// Sets owner and group, as read from disk.
+    pub fn set_owner(&self, uid: u32, gid: u32) {
+        // SAFETY: The inode is valid; the ids are plain integers.
+        unsafe {
+            bindings::i_uid_write(self.as_ptr(), uid);
+            bindings::i_gid_write(self.as_ptr(), gid);
+        }
+    }
+
+    /// Number of links.
+    pub fn nlink(&self) -> u32 {
+        // CAST: `i_nlink` is the const member of a union with `__i_nlink`.
+        field!(self, __bindgen_anon_1 as AtomicU32).load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of links. Changes are ordered by the inode's lock.
+    pub fn set_nlink(&self, links: u32) {
+        // SAFETY: The inode is valid. The function keeps the super block's count of unlinked
+        // inodes right.
+        unsafe { bindings::set_nlink(self.as_ptr(), links) }
+    }
+
+    /// One link more. Changes are ordered by the inode's lock.
+    pub fn inc_nlink(&self) {
+        // SAFETY: As in `set_nlink()`.
+        unsafe { bindings::inc_nlink(self.as_ptr()) }
+    }
+
+    /// One link less; the caller has made sure that there is one. Changes are ordered by the
+    /// inode's lock.
+    pub fn drop_nlink(&self) {
+        // SAFETY: As in `set_nlink()`; a count of zero is warned about and survived.
+        unsafe { bindings::drop_nlink(self.as_ptr()) }
+    }
+
+    /// No link left. Changes are ordered by the inode's lock.
+    pub fn clear_nlink(&self) {
+        // SAFETY: As in `set_nlink()`.
+        unsafe { bindings::clear_nlink(self.as_ptr()) }
+    }
+
+    /// Size in bytes.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::i_size_read(self.as_ptr()) as u64 }
+    }
+
+    /// Sets the size in bytes. The inode's lock orders writers.
+    pub fn set_size(&self, size: u64) {
+        // SAFETY: The inode is valid. On 64-bit the store is a single one.
+        unsafe { bindings::i_size_write(self.as_ptr(), size as i64) }
+    }
+
+    /// Space taken, in units of 512 bytes.
+    pub fn blocks(&self) -> u64 {
+        field!(self, i_blocks as AtomicU64).load(Ordering::Relaxed)
+    }
+
+    /// Sets the space taken, in units of 512 bytes, as read from disk.
+    pub fn set_blocks(&self, sectors: u64) {
+        field!(self, i_blocks as AtomicU64).store(sectors, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` more space.
+    pub fn add_bytes(&self, bytes: u64) {
+        // SAFETY: The inode is valid; the function takes `i_lock`.
+        unsafe { bindings::inode_add_bytes(self.as_ptr(), bytes as i64) }
+    }
+
+    /// Counts `bytes` less space.
+    pub fn sub_bytes(&self, bytes: u64) {
+        // SAFETY: The inode is valid; the function takes `i_lock`.
+        unsafe { bindings::inode_sub_bytes(self.as_ptr(), bytes as i64) }
+    }
+
+    /// The generation, which tells successive users of one inode number apart.
+    pub fn generation(&self) -> u32 {
+        field!(self, i_generation as AtomicU32).load(Ordering::Relaxed)
+    }
+
+    /// Sets the generation.
+    pub fn set_generation(&self, generation: u32) {
+        field!(self, i_generation as AtomicU32).store(generation, Ordering::Relaxed);
+    }
+
+    /// The device that a device node stands for, in the kernel's own encoding.
+    pub fn rdev(&self) -> u32 {
+        field!(self, i_rdev as AtomicU32).load(Ordering::Relaxed)
+    }
+
+    /// Last access.
+    pub fn atime(&self) -> Timestamp {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_get_atime(self.as_ptr()) }.into()
+    }
+
+    /// Last change of the contents.
+    pub fn mtime(&self) -> Timestamp {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_get_mtime(self.as_ptr()) }.into()
+    }
+
+    /// Last change of the inode.
+    pub fn ctime(&self) -> Timestamp {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_get_ctime(self.as_ptr()) }.into()
+    }
+
+    /// Sets the time of the last access.
+    pub fn set_atime(&self, time: Timestamp) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_set_atime_to_ts(self.as_ptr(), time.into()) }
+    }
+
+    /// Sets the time of the last change of the contents.
+    pub fn set_mtime(&self, time: Timestamp) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_set_mtime_to_ts(self.as_ptr(), time.into()) }
+    }
+
+    /// Sets the time of the last change of the inode.
+    pub fn set_ctime(&self, time: Timestamp) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_set_ctime_to_ts(self.as_ptr(), time.into()) };
+    }
+
+    /// Sets the time of the last change of the inode to now and returns it.
+    pub fn touch_ctime(&self) -> Timestamp {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_set_ctime_current(self.as_ptr()) }.into()
+    }
+
+    /// Contents and inode change now: sets both times.
+    pub fn touch_mtime_ctime(&self) {
+        let now = self.touch_ctime();
+        self.set_mtime(now);
+    }
+
+    /// Sets those of the kernel's inode flags (see [`flags`]) that are in `mask` to `flags`.
+    pub fn set_flags(&self, flags: u32, mask: u32) {
+        // SAFETY: The inode is valid; the function updates the flags atomically.
+        unsafe { bindings::inode_set_flags(self.as_ptr(), flags, mask) }
+    }
+
+    /// Whether all of the kernel's inode flags `flags` are set.
+    pub fn has_flags(&self, flags: u32) -> bool {
+        field!(self, i_flags as AtomicU32).load(Ordering::Relaxed) & flags == flags
+    }
+
+    /// Whether directory changes (or any, with `S_SYNC` or `-o sync`) must be durable at once.
+    pub fn is_dirsync(&self) -> bool {
+        let sb_flags = u64::from(bindings::SB_SYNCHRONOUS | bindings::SB_DIRSYNC);
+        // SAFETY: The super block is live; the field is a single word.
+        let sb = unsafe {
+            AtomicU64::from_ptr((&raw mut (*(*self.as_ptr()).i_sb).s_flags).cast::<u64>())
+        };
+        sb.load(Ordering::Relaxed) & sb_flags != 0
+            || field!(self, i_flags as AtomicU32).load(Ordering::Relaxed)
+                & (flags::SYNC | flags::DIRSYNC)
+                != 0
+    }
+
+    /// Whether writes must be durable at once (`S_SYNC`, `-o sync`).
+    pub fn is_sync(&self) -> bool {
+        // SAFETY: As in `is_dirsync()`.
+        let sb = unsafe {
+            AtomicU64::from_ptr((&raw mut (*(*self.as_ptr()).i_sb).s_flags).cast::<u64>())
+        };
+        sb.load(Ordering::Relaxed) & u64::from(bindings::SB_SYNCHRONOUS) != 0
+            || self.has_flags(flags::SYNC)
+    }
+
+    /// The change counter as it is on disk.
+    pub fn version(&self) -> u64 {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_peek_iversion(self.as_ptr()) }
+    }
+
+    /// Sets the change counter, as read from disk.
+    pub fn set_version(&self, version: u64) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_set_iversion_queried(self.as_ptr(), version) }
+    }
+
+    /// Counts a change.
+    pub fn inc_version(&self) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::inode_inc_iversion(self.as_ptr()) }
+    }
+
+    /// Tells the kernel that the inode changed; it calls [`FileSystem::dirty_inode`] and puts the
+    /// inode on the list of those that writeback visits.
+    pub fn mark_dirty(&self) {
+        // SAFETY: The inode is valid.
+        unsafe { bindings::mark_inode_dirty(self.as_ptr()) }
+    }
+
+    /// Writes the inode's dirty pages in the whole file and waits. Sleeps.
+    pub fn write_and_wait(&self) -> Result {
+        // SAFETY: `i_mapping` of an inode of a file system that sets no other is its own.
+        to_result(unsafe {
+            bindings::filemap_write_and_wait_range((*self.as_ptr()).i_mapping, 0, i64::MAX)
+        })
+    }
+
+    /// Takes the inode's lock (`i_rwsem`) exclusively. Sleeps.
+    pub fn lock(&self) -> Locked<'_, F> {
+        // SAFETY: The inode is valid; the guard unlocks.
+        unsafe { bindings::inode_lock(self.as_ptr()) }
+        Locked(self)
+    }
+
+    /// Takes the inode's lock exclusively if that needs no sleep.
+    pub fn try_lock(&self) -> Option<Locked<'_, F>> {
+        // SAFETY: As in `lock()`.
+        (unsafe { bindings::inode_trylock(self.as_ptr()) } != 0).then_some(Locked(self))
+    }
+
+    /// Takes the inode's lock shared. Sleeps.
+    pub fn lock_shared(&self) -> LockedShared<'_, F> {
+        // SAFETY: The inode is valid; the guard unlocks.
+        unsafe { bindings::inode_lock_shared(self.as_ptr()) }
+        LockedShared(self)
+    }
+
+    /// Takes the inode's lock shared if that needs no sleep.
+    pub fn try_lock_shared(&self) -> Option<LockedShared<'_, F>> {
+        // SAFETY: As in `lock_shared()`.
+        (unsafe { bindings::inode_trylock_shared(self.as_ptr()) } != 0)
+            .then_some(LockedShared(self))
+    }
+}
+
+/// The inode's lock is held exclusively. Released on drop.
+pub struct Locked<'a, F: FileSystem>(&'a Inode<F>);
+
+impl<F: FileSystem> Deref for Locked<'_, F> {
+    type Target = Inode<F>;
+
+    fn deref(&self) -> &Inode<F> {
+        self.0
+    }
+}
+
+impl<F: FileSystem> Drop for Locked<'_, F> {
+    fn drop(&mut self) {
+        // SAFETY: The guard was made with the lock taken.
+        unsafe { bindings::inode_unlock(self.0.as_ptr()) }
+    }
+}
+
+/// The inode's lock is held shared. Released on drop.
+pub struct LockedShared<'a, F: FileSystem>(&'a Inode<F>);
+
+impl<F: FileSystem> Deref for LockedShared<'_, F> {
+    type Target = Inode<F>;
+
+    fn deref(&self) -> &Inode<F> {
+        self.0
+    }
+}
+
+impl<F: FileSystem> Drop for LockedShared<'_, F> {
+    fn drop(&mut self) {
+        // SAFETY: The guard was made with the lock taken.
+        unsafe { bindings::inode_unlock_shared(self.0.as_ptr()) }
+    }
+}
+
+/// What [`SuperBlock::iget`] found.
+pub enum Got<F: FileSystem> {
+    /// The inode is in memory.
+    Cached(ARef<Inode<F>>),
+    /// The inode is to be read by the caller; others that look for it wait.
+    New(NewInode<F>),
+}
+
+impl<F: FileSystem> SuperBlock<F> {
+    /// Finds the inode with number `ino` in memory, or makes one there to be filled in. Sleeps.
+    pub fn iget(&self, ino: u64) -> Result<Got<F>> {
+        // SAFETY: The super block is live, with its operations set.
+        let inode = unsafe { bindings::iget_locked(self.as_ptr(), ino) };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: `iget_locked()` returned a reference to a valid inode of `F`.
+        let state = unsafe { bindings::inode_state(inode.as_ptr()) };
+        // SAFETY: The reference is passed on; `Inode` is transparent.
+        let inode = unsafe { ARef::from_raw(inode.cast::<Inode<F>>()) };
+        if state & bindings::inode_state_flags_enum_I_NEW as u32 != 0 {
+            // INVARIANT: `I_NEW` is set, and this thread is the one to clear it.
+            Ok(Got::New(NewInode(ManuallyDrop::new(inode))))
+        } else if inode.is_bad() {
+            Err(EIO)
+        } else {
+            Ok(Got::Cached(inode))
+        }
+    }
+
+    /// Makes an inode that has no number yet and that nobody can find. Sleeps.
+    pub fn new_inode(&self) -> Result<FreshInode<F>> {
+        // SAFETY: The super block is live, with its operations set.
+        let inode = unsafe { bindings::new_inode(self.as_ptr()) };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: `new_inode()` returned a reference to a valid inode of `F`.
+        Ok(FreshInode(ManuallyDrop::new(unsafe {
+            ARef::from_raw(inode.cast::<Inode<F>>())
+        })))
+    }
+}
+
+/// An inode that was just made and cannot be found by number. Dropping it throws it away.
+pub struct FreshInode<F: FileSystem>(ManuallyDrop<ARef<Inode<F>>>);
+
+impl<F: FileSystem> Deref for FreshInode<F> {
+    type Target = Inode<F>;
+
+    fn deref(&self) -> &Inode<F> {
+        &self.0
+    }
+}
+
+impl<F: FileSystem> FreshInode<F> {
+    /// Gives the inode its number and makes it findable; those who find it wait until
+    /// [`NewInode::unlock`].
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when an inode with that number is in memory already, which means that the number was
+    /// not free.
+    pub fn insert(self, ino: u64) -> Result<NewInode<F>> {
+        field!(self, i_ino as AtomicU64).store(ino, Ordering::Relaxed);
+        // SAFETY: The inode is valid and not hashed.
+        if unsafe { bindings::insert_inode_locked(self.as_ptr()) } < 0 {
+            return Err(EIO);
+        }
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used any more, so that the reference is moved.
+        let inode = unsafe { ptr::read(&this.0) };
+        // INVARIANT: `insert_inode_locked()` has set `I_NEW`.
+        Ok(NewInode(inode))
+    }
+}
+
+impl<F: FileSystem> Drop for FreshInode<F> {
+    fn drop(&mut self) {
+        // SAFETY: The inode is valid. Made bad, it is thrown away at the last reference without
+        // the file system being asked. The reference is dropped once, here.
+        unsafe {
+            bindings::make_bad_inode(self.as_ptr());
+            ManuallyDrop::drop(&mut self.0);
+        }
+    }
+}
+
+/// An inode that others can find but not use yet. Dropping it makes it bad: those who wait for it
+/// fail with `EIO`.
+///
+/// # Invariants
+///
+/// The inode is in state `I_NEW`, and this object is the only one that may end that state.
+pub struct NewInode<F: FileSystem>(ManuallyDrop<ARef<Inode<F>>>);
+
+impl<F: FileSystem> Deref for NewInode<F> {
+    type Target = Inode<F>;
+
+    fn deref(&self) -> &Inode<F> {
+        &self.0
+    }
+}
+
+impl<F: FileSystem> NewInode<F> {
+    /// Takes the reference out, still in state `I_NEW`. The caller ends that state.
+    pub(crate) fn into_locked(self) -> ARef<Inode<F>> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used any more, so that the reference is moved.
+        ManuallyDrop::into_inner(unsafe { ptr::read(&this.0) })
+    }
+
+    /// The inode is complete: lets the others have it.
+    pub fn unlock(self) -> ARef<Inode<F>> {
+        let inode = self.into_locked();
+        // SAFETY: The inode is in state `I_NEW` by the type invariants.
+        unsafe { bindings::unlock_new_inode(inode.as_ptr()) };
+        inode
+    }
+
+    /// The inode will not be used after all, and is evicted like any other: with a link count of
+    /// zero, its storage is freed.
+    pub fn discard(self) {
+        let inode = self.into_locked();
+        // SAFETY: The inode is in state `I_NEW` by the type invariants; the function takes over
+        // the reference.
+        unsafe { bindings::discard_new_inode(ARef::into_raw(inode).as_ref().as_ptr()) }
+    }
+
+    /// Makes a device node, pipe or socket of the inode: sets the type and permissions `mode`, the
+    /// device and the kernel's operations for it. `rdev` is in the kernel's own encoding.
+    pub fn init_special(&self, mode: u16, rdev: u32) {
+        // SAFETY: The inode is valid and not yet in use by anybody else.
+        unsafe { bindings::init_special_inode(self.as_ptr(), mode, rdev) }
+    }
+}
+
+impl<F: FileSystem> Drop for NewInode<F> {
+    fn drop(&mut self) {
+        // SAFETY: The inode is in state `I_NEW` by the type invariants; the function takes over
+        // the reference, which is not dropped otherwise.
+        unsafe { bindings::iget_failed(self.as_ptr()) }
+    }
+}

@@ -1,0 +1,598 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Super blocks: one for each mounted file system.
+//!
+//! C headers: `include/linux/fs/super_types.h`, `include/linux/fs/super.h`.
+
+use core::marker::PhantomData;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+
+use ferrofs_bindings as bindings;
+use kernel::error::from_result;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+use kernel::sync::aref::ARef;
+use kernel::types::Opaque;
+
+use crate::context;
+use crate::fs::Backing;
+use crate::fs::FileSystem;
+use crate::inode;
+use crate::inode::DirtyFlags;
+use crate::inode::Inode;
+
+/// The super block of a mount of `F`.
+///
+/// # Invariants
+///
+/// The C object is initialised, belongs to file system `F` and is borrowed for at least as long as
+/// the reference. Its `s_fs_info` points to a valid `F::SuperData` (except while
+/// [`FileSystem::load`] runs, which sees only a [`NewSuperBlock`]) that is dropped after the last
+/// inode of the mount.
+#[repr(transparent)]
+pub struct SuperBlock<F: FileSystem>(Opaque<bindings::super_block>, PhantomData<F>);
+
+// SAFETY: A super block may be used from any thread: what methods touch is either constant while
+// mounted, atomic, or locked by the kernel functions called.
+unsafe impl<F: FileSystem> Send for SuperBlock<F> {}
+// SAFETY: As above.
+unsafe impl<F: FileSystem> Sync for SuperBlock<F> {}
+
+/// What `statfs(2)` tells.
+pub struct StatFs {
+    /// The file system's magic number.
+    pub magic: u32,
+    /// Block size in bytes.
+    pub block_size: u32,
+    /// Size in blocks.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free blocks for unprivileged users.
+    pub available: u64,
+    /// Number of inodes.
+    pub files: u64,
+    /// Number of free inodes.
+    pub free_files: u64,
+    /// Longest file name in bytes.
+    pub name_length: u32,
+    /// File system id.
+    pub id: u64,
+}
+
+impl<F: FileSystem> SuperBlock<F> {
+    /// # Safety
+    ///
+    /// `ptr` must satisfy the type invariants for `'a`.
+    pub(crate) unsafe fn from_ptr<'a>(ptr: *mut bindings::super_block) -> &'a Self {
+        // SAFETY: By this function's contract; the type is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::super_block {
+        self.0.get()
+    }
+
+    /// The file system's per-mount data.
+    #[inline]
+    pub fn data(&self) -> &F::SuperData {
+        // SAFETY: By the type invariants `s_fs_info` is a valid `F::SuperData`.
+        unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
+    }
+
+    /// The name by which messages call the mount: that of its device.
+    pub fn id(&self) -> &CStr {
+        // SAFETY: `s_id` is a terminated string that does not change once the device is set up.
+        unsafe { CStr::from_char_ptr((*self.as_ptr()).s_id.as_ptr()) }
+    }
+
+    /// Block size in bytes.
+    #[inline]
+    pub fn block_size(&self) -> u32 {
+        // SAFETY: The block size is set before the super block is shared.
+        unsafe { (*self.as_ptr()).s_blocksize as u32 }
+    }
+
+    /// Binary logarithm of the block size.
+    #[inline]
+    pub fn block_bits(&self) -> u8 {
+        // SAFETY: As in `block_size()`.
+        unsafe { (*self.as_ptr()).s_blocksize_bits }
+    }
+
+    /// Whether the mount is read-only now.
+    pub fn is_read_only(&self) -> bool {
+        self.flags().load(Ordering::Relaxed) & u64::from(bindings::SB_RDONLY) != 0
+    }
+
+    /// Makes the mount read-only, as after an error. There is no way back but a remount.
+    pub fn set_read_only(&self) {
+        self.flags()
+            .fetch_or(u64::from(bindings::SB_RDONLY), Ordering::SeqCst);
+    }
+
+    fn flags(&self) -> &AtomicU64 {
+        // SAFETY: `s_flags` is an aligned `unsigned long` (64 bits on the architectures that the
+        // kernel's Rust supports) that lives as long as `self`; C accesses it word by word.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.as_ptr()).s_flags as *mut u64) }
+    }
+
+    /// Whether the mount updates access times lazily (`-o lazytime`).
+    pub fn is_lazytime(&self) -> bool {
+        self.flags().load(Ordering::Relaxed) & u64::from(bindings::SB_LAZYTIME) != 0
+    }
+
+    /// Whether POSIX ACLs are on.
+    pub fn has_posix_acl(&self) -> bool {
+        self.flags().load(Ordering::Relaxed) & u64::from(bindings::SB_POSIXACL) != 0
+    }
+
+    /// Turns POSIX ACLs on or off.
+    pub fn set_posix_acl(&self, on: bool) {
+        self.set_flag(bindings::SB_POSIXACL, on);
+    }
+
+    /// Turns change counters (`i_version`) of inodes on or off.
+    pub fn set_i_version(&self, on: bool) {
+        self.set_flag(bindings::SB_I_VERSION, on);
+    }
+
+    fn set_flag(&self, flag: u32, on: bool) {
+        if on {
+            self.flags().fetch_or(u64::from(flag), Ordering::Relaxed);
+        } else {
+            self.flags().fetch_and(!u64::from(flag), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the block device refuses writes.
+    pub fn device_is_read_only(&self) -> bool {
+        // SAFETY: `s_bdev` is null or valid while mounted.
+        unsafe {
+            let bdev = (*self.as_ptr()).s_bdev;
+            !bdev.is_null() && bindings::bdev_read_only(bdev)
+        }
+    }
+
+    /// Size of the block device in bytes; 0 without a device.
+    pub fn device_bytes(&self) -> u64 {
+        // SAFETY: As in `device_is_read_only()`.
+        unsafe {
+            let bdev = (*self.as_ptr()).s_bdev;
+            if bdev.is_null() {
+                0
+            } else {
+                bindings::bdev_nr_bytes(bdev)
+            }
+        }
+    }
+
+    /// The number of the device, as `stat(2)` tells it.
+    pub fn device_number(&self) -> u64 {
+        // SAFETY: `s_dev` does not change while mounted.
+        unsafe { bindings::huge_encode_dev((*self.as_ptr()).s_dev) }
+    }
+
+    /// Writes the dirty pages of the device itself (metadata) and waits. Sleeps.
+    pub fn sync_device(&self) -> Result {
+        // SAFETY: `s_bdev` is null (allowed) or valid while mounted.
+        to_result(unsafe { bindings::sync_blockdev((*self.as_ptr()).s_bdev) })
+    }
+
+    /// Tells the device to bring its volatile cache to stable media. Sleeps.
+    pub fn flush_device(&self) -> Result {
+        // SAFETY: `s_bdev` is null or valid while mounted.
+        unsafe {
+            let bdev = (*self.as_ptr()).s_bdev;
+            if bdev.is_null() {
+                return Ok(());
+            }
+            to_result(bindings::blkdev_issue_flush(bdev))
+        }
+    }
+
+    /// Drops what the page cache of the device holds.
+    pub fn invalidate_device(&self) {
+        // SAFETY: `s_bdev` is null or valid while mounted.
+        unsafe {
+            let bdev = (*self.as_ptr()).s_bdev;
+            if !bdev.is_null() {
+                bindings::invalidate_bdev(bdev);
+            }
+        }
+    }
+
+    /// Keeps the file system from being frozen while the result lives. For changes that the kernel
+    /// did not ask for and that may start in any context, such as those of an inode's eviction.
+    pub fn protect_from_freeze(&self) -> FreezeProtection<'_, F> {
+        // SAFETY: The super block is valid; the guard ends what starts here.
+        unsafe { bindings::sb_start_intwrite(self.as_ptr()) }
+        FreezeProtection(self)
+    }
+
+    /// Writes out all dirty inodes and their data, and waits.
+    ///
+    /// Called with `s_umount` held by the caller's caller, as in [`FileSystem::reconfigure`].
+    pub fn sync_inodes(&self) {
+        // SAFETY: The super block is valid.
+        unsafe { bindings::sync_inodes_sb(self.as_ptr()) }
+    }
+}
+
+/// See [`SuperBlock::protect_from_freeze`].
+pub struct FreezeProtection<'a, F: FileSystem>(&'a SuperBlock<F>);
+
+impl<F: FileSystem> Drop for FreezeProtection<'_, F> {
+    fn drop(&mut self) {
+        // SAFETY: Pairs with `sb_start_intwrite()` when the guard was made.
+        unsafe { bindings::sb_end_intwrite(self.0.as_ptr()) }
+    }
+}
+
+/// A super block that [`FileSystem::load`] sets up: not visible to anybody else, without per-mount
+/// data and without inodes.
+pub struct NewSuperBlock<'a, F: FileSystem> {
+    ptr: *mut bindings::super_block,
+    _fs: PhantomData<&'a mut F>,
+}
+
+impl<F: FileSystem> NewSuperBlock<'_, F> {
+    fn c(&self) -> &bindings::super_block {
+        // SAFETY: The pointer is valid, and only this object refers to the super block's settings.
+        unsafe { &*self.ptr }
+    }
+
+    fn c_mut(&mut self) -> &mut bindings::super_block {
+        // SAFETY: As in `c()`.
+        unsafe { &mut *self.ptr }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::super_block {
+        self.ptr
+    }
+
+    /// The name by which messages call the mount.
+    pub fn id(&self) -> &CStr {
+        // SAFETY: `s_id` is a terminated string.
+        unsafe { CStr::from_char_ptr(self.c().s_id.as_ptr()) }
+    }
+
+    /// Sets the block size of the device and the super block.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the device cannot do blocks of that size.
+    pub fn set_block_size(&mut self, size: u32) -> Result {
+        if matches!(F::BACKING, Backing::Memory) {
+            let bits = size.trailing_zeros() as u8;
+            let c = self.c_mut();
+            c.s_blocksize = size as _;
+            c.s_blocksize_bits = bits;
+            return Ok(());
+        }
+        // SAFETY: The super block is valid with a device.
+        if unsafe { bindings::sb_set_blocksize(self.ptr, size as i32) } == 0 {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Block size in bytes.
+    pub fn block_size(&self) -> u32 {
+        self.c().s_blocksize as u32
+    }
+
+    /// Whether the mount is to be read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.c().s_flags & bindings::SB_RDONLY as usize != 0
+    }
+
+    /// Makes the mount read-only.
+    pub fn set_read_only(&mut self) {
+        self.c_mut().s_flags |= bindings::SB_RDONLY as usize;
+    }
+
+    /// Whether the block device refuses writes.
+    pub fn device_is_read_only(&self) -> bool {
+        let bdev = self.c().s_bdev;
+        // SAFETY: `s_bdev` is null or valid.
+        !bdev.is_null() && unsafe { bindings::bdev_read_only(bdev) }
+    }
+
+    /// Size of the block device in bytes; 0 without a device.
+    pub fn device_bytes(&self) -> u64 {
+        let bdev = self.c().s_bdev;
+        if bdev.is_null() {
+            return 0;
+        }
+        // SAFETY: `s_bdev` is valid.
+        unsafe { bindings::bdev_nr_bytes(bdev) }
+    }
+
+    /// Sets the magic number that `statfs(2)` and others tell.
+    pub fn set_magic(&mut self, magic: u32) {
+        self.c_mut().s_magic = magic as usize;
+    }
+
+    /// Sets the size in bytes that no file can exceed.
+    pub fn set_max_bytes(&mut self, bytes: i64) {
+        self.c_mut().s_maxbytes = bytes;
+    }
+
+    /// Sets the most links that the kernel lets an inode have; 0 leaves the limit to the file system.
+    pub fn set_max_links(&mut self, links: u32) {
+        self.c_mut().s_max_links = links;
+    }
+
+    /// Sets the granularity of times in nanoseconds and the first and last second they can hold.
+    pub fn set_time_range(&mut self, granularity: u32, first: i64, last: i64) {
+        let c = self.c_mut();
+        c.s_time_gran = granularity;
+        c.s_time_min = first;
+        c.s_time_max = last;
+    }
+
+    /// Sets the UUID.
+    pub fn set_uuid(&mut self, uuid: &[u8; 16]) {
+        let c = self.c_mut();
+        c.s_uuid.b = *uuid;
+        c.s_uuid_len = 16;
+    }
+
+    /// Turns POSIX ACLs on or off.
+    pub fn set_posix_acl(&mut self, on: bool) {
+        let flag = bindings::SB_POSIXACL as usize;
+        let c = self.c_mut();
+        c.s_flags = if on {
+            c.s_flags | flag
+        } else {
+            c.s_flags & !flag
+        };
+    }
+
+    /// Turns the change counters (`i_version`) of inodes on.
+    pub fn set_i_version(&mut self) {
+        self.c_mut().s_flags |= bindings::SB_I_VERSION as usize;
+    }
+
+    /// Lets inodes be written back on behalf of the memory cgroups that dirtied them.
+    pub fn set_cgroup_writeback(&mut self) {
+        self.c_mut().s_iflags |= bindings::SB_I_CGROUPWB as usize;
+    }
+}
+
+struct Vtable<F: FileSystem>(PhantomData<F>);
+
+impl<F: FileSystem> Vtable<F> {
+    const OPERATIONS: bindings::super_operations = bindings::super_operations {
+        alloc_inode: Some(inode::alloc_inode::<F>),
+        free_inode: Some(inode::free_inode::<F>),
+        evict_inode: Some(inode::evict_inode::<F>),
+        put_super: Some(put_super::<F>),
+        dirty_inode: if F::HAS_DIRTY_INODE {
+            Some(dirty_inode::<F>)
+        } else {
+            None
+        },
+        write_inode: if F::HAS_WRITE_INODE {
+            Some(write_inode::<F>)
+        } else {
+            None
+        },
+        sync_fs: if F::HAS_SYNC_FS {
+            Some(sync_fs::<F>)
+        } else {
+            None
+        },
+        freeze_fs: if F::HAS_FREEZE_FS {
+            Some(freeze_fs::<F>)
+        } else {
+            None
+        },
+        unfreeze_fs: if F::HAS_UNFREEZE_FS {
+            Some(unfreeze_fs::<F>)
+        } else {
+            None
+        },
+        statfs: if F::HAS_STATFS {
+            Some(statfs::<F>)
+        } else {
+            None
+        },
+        show_options: if F::HAS_SHOW_OPTIONS {
+            Some(show_options::<F>)
+        } else {
+            None
+        },
+        shutdown: if F::HAS_SHUTDOWN {
+            Some(shutdown::<F>)
+        } else {
+            None
+        },
+        ..pin_init::zeroed()
+    };
+}
+
+/// # Safety
+///
+/// `sb` must be a new super block of `F` and `fc` the context that it is made for.
+pub(crate) unsafe extern "C" fn fill_super<F: FileSystem>(
+    sb: *mut bindings::super_block,
+    fc: *mut bindings::fs_context,
+) -> core::ffi::c_int {
+    from_result(|| {
+        // SAFETY: `sb` is valid and not yet visible to anybody else; nobody else uses the options.
+        let (options, log) = unsafe {
+            (*sb).s_op = &Vtable::<F>::OPERATIONS;
+            (context::options::<F>(fc), context::log(fc))
+        };
+        let mut new = NewSuperBlock::<F> {
+            ptr: sb,
+            _fs: PhantomData,
+        };
+        let data = F::load(&mut new, options, &log)?;
+        // SAFETY: `sb` is valid. The pinning is kept: the data is reached by shared reference only,
+        // until `kill_sb()` drops it in place.
+        let this = unsafe {
+            (*sb).s_fs_info = KBox::into_raw(Pin::into_inner_unchecked(data)).cast();
+            // INVARIANT: `s_fs_info` has just been set.
+            SuperBlock::<F>::from_ptr(sb)
+        };
+        let root =
+            F::start(this).and_then(|root| if root.is_dir() { Ok(root) } else { Err(EINVAL) });
+        let root = root.and_then(|root| {
+            // SAFETY: `d_make_root()` takes over the reference, also when it fails.
+            let dentry = unsafe { bindings::d_make_root(ARef::into_raw(root).as_ref().as_ptr()) };
+            if dentry.is_null() {
+                Err(ENOMEM)
+            } else {
+                Ok(dentry)
+            }
+        });
+        match root {
+            Ok(dentry) => {
+                // SAFETY: `sb` is valid and takes over the reference to its root.
+                unsafe { (*sb).s_root = dentry };
+                Ok(0)
+            }
+            Err(error) => {
+                // Without a root the kernel does not call `put_super`.
+                F::stop(this);
+                Err(error)
+            }
+        }
+    })
+}
+
+/// # Safety
+///
+/// `sb` must be a super block of `F` that nobody uses any more.
+pub(crate) unsafe extern "C" fn kill_sb<F: FileSystem>(sb: *mut bindings::super_block) {
+    // SAFETY: `sb` is valid. `s_fs_info` is null when `load()` failed.
+    unsafe {
+        let data = (*sb).s_fs_info.cast::<F::SuperData>();
+        match F::BACKING {
+            Backing::BlockDevice => bindings::kill_block_super(sb),
+            Backing::Memory => bindings::kill_anon_super(sb),
+        }
+        if data.is_null() {
+            return;
+        }
+        if !kernel_list_is_empty(&raw mut (*sb).s_inodes) {
+            // Somebody leaked a reference to an inode. The kernel has said so and poisoned its
+            // super block pointer; the data stays, so that nothing dangles.
+            return;
+        }
+        drop(Pin::new_unchecked(KBox::from_raw(data)));
+    }
+}
+
+/// # Safety
+///
+/// `head` must be a valid list head that nobody changes.
+unsafe fn kernel_list_is_empty(head: *mut bindings::list_head) -> bool {
+    // SAFETY: By the contract.
+    unsafe { (*head).next == head }
+}
+
+/// # Safety
+///
+/// For this and the functions below: the kernel calls them with a live super block (or an inode of
+/// one) of file system `F`.
+unsafe extern "C" fn put_super<F: FileSystem>(sb: *mut bindings::super_block) {
+    // SAFETY: See above. The data is there, since the mount was alive.
+    F::stop(unsafe { SuperBlock::from_ptr(sb) });
+}
+
+unsafe extern "C" fn dirty_inode<F: FileSystem>(
+    inode: *mut bindings::inode,
+    flags: core::ffi::c_int,
+) {
+    // SAFETY: The kernel passes a live inode of `F`.
+    F::dirty_inode(unsafe { Inode::from_ptr(inode) }, DirtyFlags(flags as u32));
+}
+
+unsafe extern "C" fn write_inode<F: FileSystem>(
+    inode: *mut bindings::inode,
+    wbc: *mut bindings::writeback_control,
+) -> core::ffi::c_int {
+    from_result(|| {
+        // SAFETY: The kernel passes a live inode of `F` and a valid control. A sync writes inodes
+        // twice, with `for_sync` set, and waits for all of them at once in `sync_fs`.
+        let (inode, wait) = unsafe {
+            let wait = (*wbc).sync_mode == bindings::writeback_sync_modes_WB_SYNC_ALL
+                && (*wbc).for_sync() == 0;
+            (Inode::<F>::from_ptr(inode), wait)
+        };
+        F::write_inode(inode, wait)?;
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn sync_fs<F: FileSystem>(
+    sb: *mut bindings::super_block,
+    wait: core::ffi::c_int,
+) -> core::ffi::c_int {
+    // SAFETY: The kernel passes a live super block of `F`.
+    from_result(|| F::sync_fs(unsafe { SuperBlock::from_ptr(sb) }, wait != 0).map(|()| 0))
+}
+
+unsafe extern "C" fn freeze_fs<F: FileSystem>(sb: *mut bindings::super_block) -> core::ffi::c_int {
+    // SAFETY: The kernel passes a live super block of `F`.
+    from_result(|| F::freeze_fs(unsafe { SuperBlock::from_ptr(sb) }).map(|()| 0))
+}
+
+unsafe extern "C" fn unfreeze_fs<F: FileSystem>(
+    sb: *mut bindings::super_block,
+) -> core::ffi::c_int {
+    // SAFETY: The kernel passes a live super block of `F`.
+    from_result(|| F::unfreeze_fs(unsafe { SuperBlock::from_ptr(sb) }).map(|()| 0))
+}
+
+unsafe extern "C" fn statfs<F: FileSystem>(
+    dentry: *mut bindings::dentry,
+    buf: *mut kernel::bindings::kstatfs,
+) -> core::ffi::c_int {
+    from_result(|| {
+        // SAFETY: The kernel passes a dentry of a live mount.
+        let stat = F::statfs(unsafe { SuperBlock::from_ptr((*dentry).d_sb) })?;
+        // SAFETY: `buf` is valid and zeroed by the caller. CAST: The kernel crate knows `kstatfs`
+        // only as an opaque type.
+        let buf = unsafe { &mut *buf.cast::<bindings::kstatfs>() };
+        buf.f_type = stat.magic as isize;
+        buf.f_bsize = stat.block_size as isize;
+        buf.f_frsize = stat.block_size as isize;
+        buf.f_blocks = stat.blocks;
+        buf.f_bfree = stat.free;
+        buf.f_bavail = stat.available;
+        buf.f_files = stat.files;
+        buf.f_ffree = stat.free_files;
+        buf.f_namelen = stat.name_length as isize;
+        buf.f_fsid.val = [stat.id as i32, (stat.id >> 32) as i32];
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn show_options<F: FileSystem>(
+    seq: *mut bindings::seq_file,
+    dentry: *mut bindings::dentry,
+) -> core::ffi::c_int {
+    from_result(|| {
+        // SAFETY: The kernel passes the root of a live mount and a `seq_file` of this thread.
+        let (sb, out) = unsafe {
+            (
+                SuperBlock::<F>::from_ptr((*dentry).d_sb),
+                SeqFile::from_raw(seq),
+            )
+        };
+        F::show_options(sb, out)?;
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn shutdown<F: FileSystem>(sb: *mut bindings::super_block) {
+    // SAFETY: The kernel passes a live super block of `F`.
+    F::shutdown(unsafe { SuperBlock::from_ptr(sb) });
+}
