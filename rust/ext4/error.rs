@@ -10,6 +10,8 @@
 use core::fmt;
 
 use crate::checksum::BadChecksum;
+use crate::group_desc::GroupDescError;
+use crate::superblock::SuperblockError;
 
 /// What is wrong with a metadata structure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +25,10 @@ pub enum Corrupt {
         /// How many there are.
         found: usize,
     },
+    /// The superblock.
+    Superblock(SuperblockError),
+    /// A group descriptor.
+    GroupDesc(GroupDescError),
 }
 
 impl From<BadChecksum> for Corrupt {
@@ -31,10 +37,24 @@ impl From<BadChecksum> for Corrupt {
     }
 }
 
+impl From<SuperblockError> for Corrupt {
+    fn from(error: SuperblockError) -> Self {
+        Self::Superblock(error)
+    }
+}
+
+impl From<GroupDescError> for Corrupt {
+    fn from(error: GroupDescError) -> Self {
+        Self::GroupDesc(error)
+    }
+}
+
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checksum(bad) => fmt::Display::fmt(bad, f),
+            Self::Superblock(error) => fmt::Display::fmt(error, f),
+            Self::GroupDesc(error) => fmt::Display::fmt(error, f),
             Self::Truncated { needed, found } => {
                 write!(f, "{found} bytes are too few, {needed} are needed")
             }

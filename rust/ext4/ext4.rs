@@ -7,7 +7,8 @@
 //! they are tested.
 
 #![no_std]
-#![allow(unused_attributes)] // The kernel build passes `no_std` on the command line as well.
+// The kernel build passes `no_std` on the command line as well.
+#![allow(clippy::duplicated_attributes, unused_attributes)]
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
@@ -15,10 +16,18 @@ extern crate std;
 
 pub mod checksum;
 pub mod error;
+pub mod features;
+pub mod geometry;
+pub mod group_desc;
+pub mod superblock;
 pub mod types;
+
+#[cfg(test)]
+mod testing;
 
 pub use checksum::Checksummer;
 pub use error::Corrupt;
+pub use geometry::Geometry;
 pub use types::BlockCount;
 pub use types::BlockSize;
 pub use types::Cluster;
