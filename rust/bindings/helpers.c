@@ -10,3 +10,5 @@
 #include "bindings_helper.h"
 #include "helpers/buffer.c"
 #include "helpers/fs.c"
+#include "helpers/journal.c"
+#include "helpers/percpu.c"

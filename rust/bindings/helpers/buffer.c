@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-struct buffer_head *ferrofs_helper_sb_bread(struct super_block *sb, sector_t block)
-{
-	return sb_bread(sb, block);
-}
+/* rust/vfs/buffer.rs keeps a lock in the upper half of b_state. */
+static_assert(BITS_PER_LONG == 64);
+static_assert(BH_JBDPrivateStart <= 32);
 
-struct buffer_head *ferrofs_helper_sb_getblk(struct super_block *sb, sector_t block)
+struct buffer_head *ferrofs_helper_bdev_getblk_nofs(struct block_device *bdev,
+						    sector_t block, unsigned int size)
 {
-	return sb_getblk(sb, block);
-}
-
-void ferrofs_helper_brelse(struct buffer_head *bh)
-{
-	brelse(bh);
+	return __getblk(bdev, block, size);
 }
 
 void ferrofs_helper_get_bh(struct buffer_head *bh)
 {
 	get_bh(bh);
+}
+
+void ferrofs_helper_brelse(struct buffer_head *bh)
+{
+	brelse(bh);
 }
 
 void ferrofs_helper_lock_buffer(struct buffer_head *bh)
@@ -33,4 +33,45 @@ int ferrofs_helper_buffer_uptodate(const struct buffer_head *bh)
 void ferrofs_helper_set_buffer_uptodate(struct buffer_head *bh)
 {
 	set_buffer_uptodate(bh);
+}
+
+int ferrofs_helper_buffer_write_io_error(const struct buffer_head *bh)
+{
+	return buffer_write_io_error(bh);
+}
+
+int ferrofs_helper_bh_read(struct buffer_head *bh, blk_opf_t op_flags)
+{
+	return bh_read(bh, op_flags);
+}
+
+void ferrofs_helper_bh_readahead(struct buffer_head *bh, blk_opf_t op_flags)
+{
+	bh_readahead(bh, op_flags);
+}
+
+blk_opf_t ferrofs_helper_metadata_read_flags(void)
+{
+	return REQ_META | REQ_PRIO;
+}
+
+
+unsigned int ferrofs_helper_bdev_buffer_size(struct block_device *bdev)
+{
+	return i_blocksize(bdev->bd_mapping->host);
+}
+
+unsigned int ferrofs_helper_bdev_max_discard_sectors(struct block_device *bdev)
+{
+	return bdev_max_discard_sectors(bdev);
+}
+
+unsigned int ferrofs_helper_bdev_discard_granularity(struct block_device *bdev)
+{
+	return bdev_discard_granularity(bdev);
+}
+
+void ferrofs_helper_wait_on_state_bit(unsigned long *word, int bit)
+{
+	wait_on_bit(word, bit, TASK_UNINTERRUPTIBLE);
 }

@@ -1,0 +1,617 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The journal of a mount: jbd2.
+//!
+//! C header: [`include/linux/jbd2.h`](srctree/include/linux/jbd2.h)
+//!
+//! # The life of a journal
+//!
+//! A mount makes a [`Journal`] that is *closed*: no transaction can start. It then either
+//!
+//! - finds the log, in a file of the file system ([`Recovery::from_inode`]), replays what a crash left
+//!   in it ([`Recovery::load`]) and [opens](Journal::open) the journal, or
+//! - [opens it without a log](Journal::open_unlogged): transactions then only mark buffers dirty.
+//!
+//! From then on every change of metadata happens in a
+//! [`Transaction`]. jbd2 gathers the transactions of all tasks in one *running*
+//! transaction, which is committed every few seconds, when it has grown large, or when somebody needs
+//! it on disk. At the end of the mount, [`Journal::close`] commits what is running, writes everything
+//! to its place and marks the log empty.
+
+use core::ptr;
+use core::ptr::NonNull;
+
+use ferrofs_bindings as bindings;
+use kernel::error::code::EBUSY;
+use kernel::error::code::EROFS;
+use kernel::error::from_err_ptr;
+use kernel::error::to_result;
+use kernel::error::Error;
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::sync::atomic::ordering::Full;
+use kernel::sync::atomic::ordering::Relaxed;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::Arc;
+
+use crate::block_device::BlockDevice;
+use crate::block_device::OpenDevice;
+use crate::fs::FileSystem;
+use crate::inode::Inode;
+use crate::transaction::Credits;
+use crate::transaction::Transaction;
+
+/// The number of a transaction. Wraps around, so that two of them have an order only while they are
+/// less than 2^31 apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct Tid(u32);
+
+impl Tid {
+    /// Gives a raw number its type.
+    pub const fn new(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The raw number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Whether this transaction is `other` or a later one.
+    pub const fn is_at_least(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0) as i32 >= 0
+    }
+}
+
+/// What wants to hear of commits: the owner of blocks that were freed and may be used again once the
+/// transaction that freed them is on disk.
+pub trait CommitListener: Send + Sync {
+    /// Transaction `tid` is on disk, or the journal was aborted and it never will be.
+    ///
+    /// Called by the journal's own task, in the order of the transactions. May sleep; must not start a
+    /// transaction nor wait for one.
+    fn committed(&self, tid: Tid);
+}
+
+/// What a journal can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// After how many milliseconds a transaction is committed (`commit=`).
+    pub commit_interval_msecs: usize,
+    /// How long in microseconds a synchronous operation waits at least for others to join.
+    pub min_batch_usecs: u32,
+    /// How long in microseconds a synchronous operation waits at most for others to join.
+    pub max_batch_usecs: u32,
+    /// Whether commits order their writes with flushes of the device's cache.
+    pub barrier: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            commit_interval_msecs: 5000,
+            min_batch_usecs: 0,
+            max_batch_usecs: 15000,
+            barrier: true,
+        }
+    }
+}
+
+/// What jbd2 keeps a pointer to for its callbacks.
+struct Callbacks {
+    listener: Arc<dyn CommitListener>,
+}
+
+/// # Safety
+///
+/// jbd2 calls this with a live journal whose `j_private` points to [`Callbacks`], and the transaction
+/// that it has just committed.
+unsafe extern "C" fn commit_callback(
+    journal: *mut bindings::journal_t,
+    transaction: *mut bindings::transaction_t,
+) {
+    // SAFETY: See above; the callbacks live longer than the journal.
+    let (callbacks, tid) = unsafe {
+        (
+            &*(*journal).j_private.cast::<Callbacks>(),
+            Tid((*transaction).t_tid),
+        )
+    };
+    callbacks.listener.committed(tid);
+}
+
+/// A log that was found and has not been looked into.
+///
+/// # Invariants
+///
+/// `raw` is a journal made by jbd2 that is not loaded and that this object owns; its device stays open
+/// as long as `device`.
+pub struct Recovery {
+    raw: NonNull<bindings::journal_t>,
+    callbacks: KBox<Callbacks>,
+    device: OpenDevice,
+}
+
+// SAFETY: A journal belongs to no task.
+unsafe impl Send for Recovery {}
+
+impl Recovery {
+    /// Takes over the journal that one of jbd2's init functions makes.
+    ///
+    /// # Safety
+    ///
+    /// `init` returns a new journal on `device`, which belongs to the caller, or an error pointer.
+    unsafe fn new(
+        device: OpenDevice,
+        listener: Arc<dyn CommitListener>,
+        init: impl FnOnce() -> *mut bindings::journal_t,
+    ) -> Result<Self> {
+        let callbacks = KBox::new(Callbacks { listener }, GFP_KERNEL)?;
+        let raw = NonNull::new(from_err_ptr(init())?).ok_or(EINVAL)?;
+        // INVARIANT: By this function's contract.
+        Ok(Self {
+            raw,
+            callbacks,
+            device,
+        })
+    }
+
+    /// Finds the log in the blocks of a file, whose `bmap` must work. All its blocks must be allocated.
+    pub fn from_inode<F: FileSystem>(
+        inode: ARef<Inode<F>>,
+        listener: Arc<dyn CommitListener>,
+    ) -> Result<Self> {
+        // SAFETY: The inode belongs to a live super block.
+        let device = unsafe { OpenDevice::of_super_block((*inode.as_ptr()).i_sb)? };
+        // SAFETY: The inode is valid and its super block's device is open. Destroying the journal drops
+        // one reference on the inode: the one that is given up below.
+        let init = || unsafe { bindings::jbd2_journal_init_inode(inode.as_ptr()) };
+        // SAFETY: As above.
+        let recovery = unsafe { Self::new(device, listener, init)? };
+        let _ = ARef::into_raw(inode);
+        Ok(recovery)
+    }
+
+    /// Takes `blocks` blocks of `device` from `start` on as the log. The blocks have the device's buffer
+    /// size; the log must lie on the device that the file system lives on.
+    pub fn from_range(
+        device: OpenDevice,
+        start: u64,
+        blocks: u32,
+        listener: Arc<dyn CommitListener>,
+    ) -> Result<Self> {
+        let blocks = i32::try_from(blocks).map_err(|_| EINVAL)?;
+        let (bdev, size) = (device.as_ptr(), device.buffer_size() as i32);
+        // SAFETY: The device is open and stays so as long as `device`.
+        let init = || unsafe { bindings::jbd2_journal_init_dev(bdev, bdev, start, blocks, size) };
+        // SAFETY: As above.
+        unsafe { Self::new(device, listener, init) }
+    }
+
+    /// Whether the log holds transactions that are not known to be in their place.
+    pub fn is_needed(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::jbd2_needs_recovery(self.raw.as_ptr()) }
+    }
+
+    /// Empties the log without replaying it; in memory only unless `write`.
+    pub fn wipe(&mut self, write: bool) -> Result {
+        // SAFETY: By the type invariant the journal is not loaded.
+        to_result(unsafe { bindings::jbd2_journal_wipe(self.raw.as_ptr(), write.into()) })
+    }
+
+    /// Replays the log, begins a new one, with the features we use, and lets it be written.
+    ///
+    /// `checksums` asks for checksums in the log, which a file system with metadata checksums wants.
+    /// `wide` asks for block numbers beyond 32 bits. Everything that was read from the device before
+    /// may be out of date afterwards. Nobody may hold the contents of a buffer meanwhile.
+    pub fn load(self, checksums: bool, wide: bool) -> Result<Loaded> {
+        let raw = self.raw.as_ptr();
+        // SAFETY: By the type invariant; `callbacks` is dropped after the journal was destroyed.
+        unsafe {
+            (*raw).j_private = (&raw const *self.callbacks).cast_mut().cast();
+            (*raw).j_commit_callback = Some(commit_callback);
+            to_result(bindings::jbd2_journal_load(raw))?;
+            set_features(raw, checksums, wide)?;
+        }
+        // INVARIANT: The journal is loaded.
+        Ok(Loaded(self))
+    }
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        // SAFETY: The journal is ours and not used again. What it has to say was said before: a journal
+        // that is not open has nothing to write.
+        unsafe { bindings::jbd2_journal_destroy(self.raw.as_ptr()) };
+    }
+}
+
+/// Sets the features of a loaded journal.
+///
+/// # Safety
+///
+/// `raw` is a loaded journal.
+unsafe fn set_features(raw: *mut bindings::journal_t, checksums: bool, wide: bool) -> Result {
+    let mut incompat = bindings::JBD2_FEATURE_INCOMPAT_REVOKE as usize;
+    if checksums {
+        incompat |= bindings::JBD2_FEATURE_INCOMPAT_CSUM_V3 as usize;
+    }
+    if wide {
+        incompat |= bindings::JBD2_FEATURE_INCOMPAT_64BIT as usize;
+    }
+    // Version 2 of the checksums cannot stand beside version 3, and an asynchronous commit would not
+    // wait for the blocks that the commit block vouches for.
+    let mut clear = bindings::JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT as usize;
+    let mut clear_compat = 0;
+    if checksums {
+        clear |= bindings::JBD2_FEATURE_INCOMPAT_CSUM_V2 as usize;
+        clear_compat |= bindings::JBD2_FEATURE_COMPAT_CHECKSUM as usize;
+    }
+    // SAFETY: By this function's contract.
+    unsafe {
+        bindings::jbd2_journal_clear_features(raw, clear_compat, 0, clear);
+        if bindings::jbd2_journal_set_features(raw, 0, 0, incompat) == 0 {
+            return Err(EINVAL);
+        }
+    }
+    Ok(())
+}
+
+/// A log that was replayed and is ready for new transactions.
+///
+/// # Invariants
+///
+/// The journal in it is loaded, its callbacks are set.
+pub struct Loaded(Recovery);
+
+impl Loaded {
+    /// The error that an earlier mount recorded in the log before it was aborted, if any.
+    pub fn recorded_error(&self) -> Result {
+        // SAFETY: The journal is valid.
+        to_result(unsafe { bindings::jbd2_journal_errno(self.0.raw.as_ptr()) })
+    }
+
+    /// Forgets the recorded error, after the file system has noted it in its own super block.
+    pub fn clear_error(&mut self) -> Result {
+        // SAFETY: The journal is valid and loaded.
+        unsafe {
+            to_result(bindings::jbd2_journal_clear_err(self.0.raw.as_ptr()))?;
+            bindings::jbd2_journal_ack_err(self.0.raw.as_ptr());
+        }
+        Ok(())
+    }
+}
+
+/// Stands in [`Journal::raw`] for "open, without a log". jbd2's journals are aligned.
+const UNLOGGED: *mut bindings::journal_t = ptr::without_provenance_mut(1);
+
+/// The journal of a mount.
+///
+/// # Invariants
+///
+/// - `raw` is null while closed, `UNLOGGED`, or a loaded journal that this object owns together with
+///   `callbacks`, and whose device stays open as long as `device`.
+/// - A journal is destroyed only after `raw` was set to null and `users` was then seen to be 0; who
+///   uses the pointer has incremented `users` before loading it.
+pub struct Journal {
+    raw: Atomic<*mut bindings::journal_t>,
+    callbacks: Atomic<*mut Callbacks>,
+    users: Atomic<usize>,
+    device: OpenDevice,
+}
+
+// SAFETY: A journal may be used by all tasks; jbd2 does its own locking.
+unsafe impl Send for Journal {}
+// SAFETY: As above.
+unsafe impl Sync for Journal {}
+
+/// A journal that cannot be closed meanwhile.
+///
+/// # Invariants
+///
+/// Counted in `users` of the journal; `raw` is what its `raw` was after that and not null.
+pub(crate) struct InUse<'a> {
+    journal: &'a Journal,
+    raw: *mut bindings::journal_t,
+}
+
+impl<'a> InUse<'a> {
+    /// jbd2's journal, unless there is no log.
+    pub(crate) fn log(&self) -> Option<*mut bindings::journal_t> {
+        (self.raw != UNLOGGED).then_some(self.raw)
+    }
+
+    /// The journal.
+    pub(crate) fn journal(&self) -> &'a Journal {
+        self.journal
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.journal.users.fetch_sub(1, Full);
+    }
+}
+
+impl Journal {
+    /// A closed journal for the file system on `device`.
+    pub fn new(device: OpenDevice) -> Self {
+        // INVARIANT: Closed.
+        Self {
+            raw: Atomic::new(ptr::null_mut()),
+            callbacks: Atomic::new(ptr::null_mut()),
+            users: Atomic::new(0),
+            device,
+        }
+    }
+
+    /// The device of the file system.
+    pub fn device(&self) -> &BlockDevice {
+        &self.device
+    }
+
+    /// Opens the journal with a log. `EBUSY` when it is open, `EINVAL` when the log belongs to the file
+    /// system of another device.
+    pub fn open(&self, loaded: Loaded) -> Result {
+        if loaded.0.device.as_ptr() != self.device.as_ptr() {
+            return Err(EINVAL);
+        }
+        let raw = loaded.0.raw.as_ptr();
+        if self.raw.cmpxchg(ptr::null_mut(), UNLOGGED, Full).is_err() {
+            return Err(EBUSY);
+        }
+        let recovery = core::mem::ManuallyDrop::new(loaded.0);
+        // SAFETY: Moved out of the object once each, and it is not dropped.
+        let (callbacks, device) =
+            unsafe { (ptr::read(&recovery.callbacks), ptr::read(&recovery.device)) };
+        drop(device);
+        self.callbacks.store(KBox::into_raw(callbacks), Relaxed);
+        // INVARIANT: The journal is loaded and now ours; both are references to the same device, as the
+        // log lies on the device of the file system.
+        self.raw.xchg(raw, Full);
+        Ok(())
+    }
+
+    /// Opens the journal without a log. `EBUSY` when it is open.
+    pub fn open_unlogged(&self) -> Result {
+        // INVARIANT: Open without a log.
+        match self.raw.cmpxchg(ptr::null_mut(), UNLOGGED, Full) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(EBUSY),
+        }
+    }
+
+    /// Commits what is running, writes all of it to its place, marks the log empty and closes it.
+    ///
+    /// Nothing happens when the journal is closed. `EBUSY` while a transaction is open anywhere; `EIO`
+    /// when the log could not be emptied, which is then left for recovery.
+    pub fn close(&self) -> Result {
+        let raw = self.raw.xchg(ptr::null_mut(), Full);
+        if raw.is_null() {
+            return Ok(());
+        }
+        if self.users.load(kernel::sync::atomic::ordering::Acquire) != 0 {
+            self.raw.xchg(raw, Full);
+            return Err(EBUSY);
+        }
+        if raw == UNLOGGED {
+            return Ok(());
+        }
+        let callbacks = self.callbacks.xchg(ptr::null_mut(), Full);
+        // SAFETY: By the type invariant the journal and the callbacks are ours, and nobody uses the
+        // journal: whoever is counted in `users` from now on finds it closed.
+        unsafe {
+            let result = to_result(bindings::jbd2_journal_destroy(raw));
+            drop(KBox::from_raw(callbacks));
+            result
+        }
+    }
+
+    /// Keeps the journal from being closed; `EROFS` when it is.
+    pub(crate) fn enter(&self) -> Result<InUse<'_>> {
+        self.users.fetch_add(1, Full);
+        // INVARIANT: Counted before the pointer is loaded.
+        let in_use = InUse {
+            journal: self,
+            raw: self.raw.load(kernel::sync::atomic::ordering::Acquire),
+        };
+        if in_use.raw.is_null() {
+            return Err(EROFS);
+        }
+        Ok(in_use)
+    }
+
+    /// Calls `f` with jbd2's journal; `None` when there is no log or the journal is closed.
+    fn with_log<R>(&self, f: impl FnOnce(*mut bindings::journal_t) -> R) -> Option<R> {
+        let in_use = self.enter().ok()?;
+        in_use.log().map(f)
+    }
+
+    /// Whether the journal is open and has a log.
+    pub fn has_log(&self) -> bool {
+        self.with_log(|_| ()).is_some()
+    }
+
+    /// Starts a transaction that may change as many blocks as `credits` says, or joins the one that this
+    /// task has open. Sleeps, possibly until a commit has made room in the log.
+    ///
+    /// `EROFS` when the journal is closed or was aborted. No transaction may be started with the content
+    /// of a [buffer](crate::buffer) held, and no page of a file locked within one.
+    pub fn start(&self, credits: Credits) -> Result<Transaction<'_>> {
+        Transaction::start(self.enter()?, credits)
+    }
+
+    /// Applies `settings`.
+    pub fn configure(&self, settings: &Settings) {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            unsafe {
+                bindings::jbd2_set_times(
+                    raw,
+                    settings.commit_interval_msecs,
+                    settings.min_batch_usecs,
+                    settings.max_batch_usecs,
+                );
+                bindings::jbd2_set_barrier(raw, settings.barrier);
+            }
+        });
+    }
+
+    /// The largest number of blocks that one transaction of one task may ask for.
+    pub fn max_credits(&self) -> u32 {
+        // The journal keeps its own bookkeeping blocks off; see jbd2_max_user_trans_buffers().
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use; the limits are set when it is made.
+            let (max, overhead) = unsafe {
+                (
+                    (*raw).j_max_transaction_buffers,
+                    (*raw).j_transaction_overhead_buffers,
+                )
+            };
+            u32::try_from(max - overhead).unwrap_or(0)
+        })
+        .unwrap_or(u32::MAX)
+    }
+
+    /// Stops all journalling for ever: transactions end with `EROFS`, nothing more is committed.
+    ///
+    /// `error` is recorded in the log, for the next mount and for fsck.
+    pub fn abort(&self, error: Error) {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            unsafe { bindings::jbd2_journal_abort(raw, error.to_errno()) }
+        });
+    }
+
+    /// Whether the journal was aborted.
+    pub fn is_aborted(&self) -> bool {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            unsafe { bindings::is_journal_aborted(raw) != 0 }
+        })
+        .unwrap_or(false)
+    }
+
+    /// The last transaction that was begun.
+    pub fn latest_tid(&self) -> Tid {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            Tid(unsafe { bindings::jbd2_get_latest_transaction(raw) })
+        })
+        .unwrap_or_default()
+    }
+
+    /// Whether transaction `tid` is on disk.
+    pub fn is_committed(&self, tid: Tid) -> bool {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            unsafe { bindings::jbd2_transaction_committed(raw, tid.0) != 0 }
+        })
+        .unwrap_or(true)
+    }
+
+    /// Makes sure that transaction `tid` is on disk, committing it now if need be. Sleeps.
+    ///
+    /// `EIO` when the journal was aborted.
+    pub fn complete(&self, tid: Tid) -> Result {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            to_result(unsafe { bindings::jbd2_complete_transaction(raw, tid.0) })
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// Begins to commit the running transaction, if there is one, and returns which to wait for.
+    pub fn start_commit(&self) -> Option<Tid> {
+        self.with_log(|raw| {
+            let mut tid = 0;
+            // SAFETY: The journal is valid while in use.
+            let started = unsafe { bindings::jbd2_journal_start_commit(raw, &mut tid) };
+            (started != 0).then_some(Tid(tid))
+        })
+        .flatten()
+    }
+
+    /// Waits until transaction `tid`, whose commit has been asked for, is on disk. Sleeps.
+    pub fn wait_commit(&self, tid: Tid) -> Result {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            to_result(unsafe { bindings::jbd2_log_wait_commit(raw, tid.0) })
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// Whether the commit of transaction `tid` still has a cache flush of the file system's device
+    /// before it, so that whoever waits for it need not flush.
+    pub fn will_flush(&self, tid: Tid) -> bool {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            unsafe { bindings::jbd2_trans_will_send_data_barrier(raw, tid.0) != 0 }
+        })
+        .unwrap_or(false)
+    }
+
+    /// Commits the running transaction and waits for it. Sleeps.
+    pub fn force_commit(&self) -> Result {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use.
+            to_result(unsafe { bindings::jbd2_journal_force_commit(raw) })
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// Keeps new transactions from starting and waits for the open ones; for freezing. Must be followed
+    /// by [`flush`](Self::flush) and, at the thaw, [`unlock_updates`](Updates::unlock).
+    pub fn lock_updates(&self) -> Updates<'_> {
+        let in_use = self.enter().ok();
+        if let Some(raw) = in_use.as_ref().and_then(InUse::log) {
+            // SAFETY: The journal is valid while in use.
+            unsafe { bindings::jbd2_journal_lock_updates(raw) };
+        }
+        Updates { in_use }
+    }
+
+    /// Commits, writes everything to its place and marks the log empty, with no transaction open.
+    ///
+    /// The witness says that no transaction can be started meanwhile.
+    pub fn flush(&self, _updates: &Updates<'_>) -> Result {
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use, and updates are locked.
+            to_result(unsafe { bindings::jbd2_journal_flush(raw, 0) })
+        })
+        .unwrap_or(Ok(()))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            pr_err!("the journal could not be closed cleanly: {error:?}\n");
+        }
+    }
+}
+
+/// A journal in which no transaction can be started.
+///
+/// # Invariants
+///
+/// Holds jbd2's updates lock if there is a log.
+pub struct Updates<'a> {
+    in_use: Option<InUse<'a>>,
+}
+
+impl Updates<'_> {
+    /// Lets transactions start again. The same as dropping.
+    pub fn unlock(self) {}
+}
+
+impl Drop for Updates<'_> {
+    fn drop(&mut self) {
+        if let Some(raw) = self.in_use.as_ref().and_then(InUse::log) {
+            // SAFETY: By the type invariant the updates are locked.
+            unsafe { bindings::jbd2_journal_unlock_updates(raw) };
+        }
+    }
+}

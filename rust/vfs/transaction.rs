@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Transactions: the only way to change metadata.
+//!
+//! A [`Transaction`] is one operation of the file system that must reach the disk as a whole (a
+//! *handle* in jbd2's words). It is started with [`Credits`], the number of blocks that it may change,
+//! computed by the operation beforehand. With the transaction in hand,
+//! [`write`](Transaction::write) gives exclusive access to a block. When that access ends the block's
+//! [`Seal`] is applied, which recomputes its checksum, and the block is filed with the journal.
+//!
+//! No memory allocation within a transaction enters the file system again: jbd2 sets the task's
+//! `PF_MEMALLOC_NOFS`, and a transaction without a log does the same.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::ops::Add;
+use core::ops::Deref;
+use core::ops::DerefMut;
+use core::ptr;
+use core::slice;
+
+use ferrofs_bindings as bindings;
+use kernel::error::code::EBUSY;
+use kernel::error::code::EROFS;
+use kernel::error::from_err_ptr;
+use kernel::error::to_result;
+use kernel::error::Error;
+use kernel::error::Result;
+
+use crate::buffer::Buffer;
+use crate::buffer::Kind;
+use crate::buffer::Unread;
+use crate::journal::InUse;
+use crate::journal::Journal;
+use crate::journal::Tid;
+
+/// How much of the log a transaction needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Credits {
+    blocks: u32,
+    revokes: u32,
+}
+
+impl Credits {
+    /// For changing up to `blocks` different blocks.
+    pub const fn blocks(blocks: u32) -> Self {
+        Self { blocks, revokes: 0 }
+    }
+
+    /// As this, and for revoking up to `revokes` blocks.
+    pub const fn with_revokes(self, revokes: u32) -> Self {
+        Self { revokes, ..self }
+    }
+
+    /// The number of blocks.
+    pub const fn block_count(self) -> u32 {
+        self.blocks
+    }
+
+    /// The number of revokes.
+    pub const fn revoke_count(self) -> u32 {
+        self.revokes
+    }
+
+    /// As C wants it. More than fits is more than any log has, and refused by the journal.
+    fn to_c(self) -> (i32, i32) {
+        let clamp = |count: u32| i32::try_from(count).unwrap_or(i32::MAX / 4);
+        (clamp(self.blocks), clamp(self.revokes))
+    }
+}
+
+impl Add for Credits {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks.saturating_add(other.blocks),
+            revokes: self.revokes.saturating_add(other.revokes),
+        }
+    }
+}
+
+/// What is done to a block after it was changed and before the journal has it: mostly, to recompute its
+/// checksum.
+pub trait Seal {
+    /// Makes the changed block good.
+    fn seal(&self, block: &mut [u8]);
+}
+
+impl<F: Fn(&mut [u8])> Seal for F {
+    fn seal(&self, block: &mut [u8]) {
+        self(block);
+    }
+}
+
+/// The seal of a block without a checksum of its own.
+pub struct Unsealed;
+
+impl Seal for Unsealed {
+    fn seal(&self, _block: &mut [u8]) {}
+}
+
+/// One operation on the metadata of a file system, which reaches the disk as a whole or not at all.
+///
+/// It ends when it is dropped; [`stop`](Self::stop) also tells whether all went well. Transactions of
+/// one task nest: an inner one is part of the outer one. They must end in reverse order of their start,
+/// which they do when they are ordinary variables.
+///
+/// # Invariants
+///
+/// `handle` is null exactly if the journal has no log, and else a handle of this task on which this
+/// object owns one reference.
+pub struct Transaction<'a> {
+    in_use: InUse<'a>,
+    handle: *mut bindings::handle_t,
+    /// What `memalloc_nofs_save()` returned, without a log.
+    nofs: u32,
+    /// Whether changed blocks are written at once, without a log.
+    sync: Cell<bool>,
+    failure: Cell<Option<Error>>,
+    // A handle belongs to the task that has started it.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl<'a> Transaction<'a> {
+    pub(crate) fn start(in_use: InUse<'a>, credits: Credits) -> Result<Self> {
+        let (mut handle, mut nofs) = (ptr::null_mut(), 0);
+        if let Some(log) = in_use.log() {
+            let (blocks, revokes) = credits.to_c();
+            // SAFETY: The journal is valid while in use; the task's open handle, if it has one, is its
+            // own.
+            unsafe {
+                let outer = bindings::journal_current_handle();
+                handle = from_err_ptr(bindings::jbd2__journal_start(
+                    log,
+                    blocks,
+                    0,
+                    revokes,
+                    bindings::gfp_nofs(),
+                    0,
+                    0,
+                ))?;
+                // An inner transaction brings no credits of its own.
+                if !outer.is_null() && bindings::is_handle_aborted(handle) == 0 {
+                    let lacking = blocks - bindings::jbd2_handle_buffer_credits(handle);
+                    let lacking_revokes = revokes - (*handle).h_revoke_credits;
+                    if lacking > 0 || lacking_revokes > 0 {
+                        // Denied when the transaction is about to commit: then what the outer one has
+                        // asked for must do, as the check on each block will tell.
+                        bindings::jbd2_journal_extend(
+                            handle,
+                            lacking.max(0),
+                            lacking_revokes.max(0),
+                        );
+                    }
+                }
+            }
+        } else {
+            // SAFETY: Restored when the transaction ends.
+            nofs = unsafe { bindings::memalloc_nofs_save() };
+        }
+        // INVARIANT: The start has taken a reference on the handle.
+        Ok(Self {
+            in_use,
+            handle,
+            nofs,
+            sync: Cell::new(false),
+            failure: Cell::new(None),
+            _not_send: PhantomData,
+        })
+    }
+
+    /// The journal that the transaction belongs to.
+    pub fn journal(&self) -> &'a Journal {
+        self.in_use.journal()
+    }
+
+    /// Whether there is a log.
+    pub fn is_logged(&self) -> bool {
+        !self.handle.is_null()
+    }
+
+    /// The number of the transaction that will commit this; 0 without a log.
+    pub fn tid(&self) -> Tid {
+        if !self.is_alive() || self.handle.is_null() {
+            return Tid::default();
+        }
+        // SAFETY: By the type invariant; a handle that is not aborted is part of a transaction.
+        Tid::new(unsafe { (*(*self.handle).__bindgen_anon_1.h_transaction).t_tid })
+    }
+
+    /// Whether changes can still reach the disk: the journal was not aborted.
+    pub fn is_alive(&self) -> bool {
+        // SAFETY: By the type invariant.
+        self.handle.is_null() || unsafe { bindings::is_handle_aborted(self.handle) == 0 }
+    }
+
+    /// Exclusive access to the contents of `buffer`, to change them. Sleeps.
+    ///
+    /// When it ends, `seal` is applied and the block becomes part of the transaction. Takes one credit,
+    /// unless the block is part of the running transaction already. The task must not hold the contents
+    /// of the same buffer.
+    pub fn write<S: Seal>(&self, buffer: &Buffer, seal: S) -> Result<BufferMut<'_, S>> {
+        if !self.handle.is_null() {
+            // SAFETY: The handle is ours and the buffer head referenced.
+            to_result(unsafe {
+                bindings::jbd2_journal_get_write_access(self.handle, buffer.as_ptr())
+            })?;
+        }
+        Ok(self.access(buffer.clone(), seal))
+    }
+
+    /// As [`write`](Self::write), for a block that was just allocated: it is not read but begins as
+    /// zeroes, and will be good as `kind`.
+    pub fn create<S: Seal>(&self, block: u64, kind: Kind, seal: S) -> Result<BufferMut<'_, S>> {
+        let unread = Unread::get(self.journal().device(), block)?;
+        let buffer = unread.create(|head| {
+            if self.handle.is_null() {
+                return Ok(());
+            }
+            // SAFETY: The handle is ours, the buffer head referenced and locked.
+            to_result(unsafe { bindings::jbd2_journal_get_create_access(self.handle, head) })
+        })?;
+        buffer.set_kind(kind);
+        Ok(self.access(buffer, seal))
+    }
+
+    fn access<S: Seal>(&self, buffer: Buffer, seal: S) -> BufferMut<'_, S> {
+        buffer.lock_exclusive();
+        // INVARIANT: Locked, and the journal has been told.
+        BufferMut {
+            transaction: self,
+            buffer,
+            seal,
+        }
+    }
+
+    /// Tells the journal that metadata block `block` is no longer in use, so that no older copy of it in
+    /// the log is replayed over what the next owner writes there. Takes one revoke credit. Sleeps.
+    pub fn revoke(&self, block: u64) -> Result {
+        let device = self.journal().device();
+        let size = device.buffer_size() as u32;
+        // SAFETY: The device is open.
+        let head = unsafe { bindings::__find_get_block_nonatomic(device.as_ptr(), block, size) };
+        if self.handle.is_null() {
+            if !head.is_null() {
+                // SAFETY: Drops the reference that was just taken.
+                unsafe { bindings::__bforget(head) };
+            }
+            return Ok(());
+        }
+        if !self.is_alive() {
+            if !head.is_null() {
+                // SAFETY: As above.
+                unsafe { bindings::brelse(head) };
+            }
+            return Err(EROFS);
+        }
+        // SAFETY: The handle is ours and alive; the function takes over the reference on the buffer.
+        to_result(unsafe { bindings::jbd2_journal_revoke(self.handle, block, head) })
+    }
+
+    /// How many more blocks can be changed.
+    pub fn remaining(&self) -> Credits {
+        if self.handle.is_null() || !self.is_alive() {
+            return Credits::blocks(u32::MAX).with_revokes(u32::MAX);
+        }
+        // SAFETY: By the type invariant; the handle is part of a transaction.
+        let (blocks, revokes) = unsafe {
+            (
+                bindings::jbd2_handle_buffer_credits(self.handle),
+                (*self.handle).h_revoke_credits,
+            )
+        };
+        Credits {
+            blocks: u32::try_from(blocks).unwrap_or(0),
+            revokes: u32::try_from(revokes).unwrap_or(0),
+        }
+    }
+
+    /// Asks for more credits in the same transaction. `false` when there is no room: the caller stops
+    /// here or [restarts](Self::restart).
+    pub fn extend(&self, more: Credits) -> Result<bool> {
+        if self.handle.is_null() {
+            return Ok(true);
+        }
+        let (blocks, revokes) = more.to_c();
+        // SAFETY: By the type invariant.
+        match unsafe { bindings::jbd2_journal_extend(self.handle, blocks, revokes) } {
+            0 => Ok(true),
+            denied if denied > 0 => Ok(false),
+            errno => Err(Error::from_errno(errno)),
+        }
+    }
+
+    /// Ends the transaction here, so that what was done so far may be committed, and goes on in another
+    /// one with fresh `credits`. Sleeps.
+    ///
+    /// The disk must be consistent at this point, and whatever else the rest of the operation relies on
+    /// must be looked at again. `EBUSY` within another transaction of the task.
+    pub fn restart(&mut self, credits: Credits) -> Result {
+        if self.handle.is_null() {
+            return Ok(());
+        }
+        if !self.is_alive() {
+            return Err(EROFS);
+        }
+        // With a count of 1 this object is the only one of the handle, and as it is borrowed mutably
+        // nobody has write access to a block.
+        // SAFETY: By the type invariant; only this task changes the count.
+        if unsafe { (*self.handle).h_ref } != 1 {
+            return Err(EBUSY);
+        }
+        let (blocks, revokes) = credits.to_c();
+        // SAFETY: As above.
+        to_result(unsafe {
+            bindings::jbd2__journal_restart(self.handle, blocks, revokes, bindings::gfp_nofs())
+        })
+    }
+
+    /// Makes sure that `credits` remain: extends or, failing that, restarts. Returns whether it has
+    /// restarted.
+    pub fn ensure(&mut self, credits: Credits) -> Result<bool> {
+        if !self.is_alive() {
+            return Err(EROFS);
+        }
+        if self.has(credits)? {
+            return Ok(false);
+        }
+        self.restart(credits)?;
+        Ok(true)
+    }
+
+    /// Makes sure that `credits` remain without ending anything; `false` when that cannot be.
+    pub fn has(&self, credits: Credits) -> Result<bool> {
+        let remaining = self.remaining();
+        let lacking = Credits {
+            blocks: credits.blocks.saturating_sub(remaining.blocks),
+            revokes: credits.revokes.saturating_sub(remaining.revokes),
+        };
+        Ok(lacking == Credits::default() || self.extend(lacking)?)
+    }
+
+    /// Asks that the end of the transaction waits until it is on disk (`O_SYNC`, `dirsync`).
+    pub fn set_sync(&self) {
+        self.sync.set(true);
+        if !self.handle.is_null() {
+            // SAFETY: By the type invariant.
+            unsafe { bindings::jbd2_handle_set_sync(self.handle) };
+        }
+    }
+
+    /// Ends the transaction. Fails when a change could not be recorded or the journal was aborted, or
+    /// when the transaction was [synchronous](Self::set_sync) and could not be committed.
+    pub fn stop(self) -> Result {
+        let mut this = self;
+        let result = this.end();
+        match this.failure.get() {
+            Some(error) => Err(error),
+            None => result,
+        }
+    }
+
+    fn end(&mut self) -> Result {
+        let handle = core::mem::replace(&mut self.handle, ptr::null_mut());
+        if handle.is_null() {
+            return Ok(());
+        }
+        // SAFETY: The reference is ours and is not used again.
+        to_result(unsafe { bindings::jbd2_journal_stop(handle) })
+    }
+
+    /// A change could not be recorded: the journal can no longer be trusted with the rest.
+    fn fail(&self, error: Error) {
+        self.failure.set(Some(error));
+        self.journal().abort(error);
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.in_use.log().is_none() {
+            // SAFETY: Pairs with the start.
+            unsafe { bindings::memalloc_nofs_restore(self.nofs) };
+            return;
+        }
+        // Whoever wants to know calls stop(); an aborted journal fails every later operation, too.
+        let _ = self.end();
+    }
+}
+
+/// Exclusive access to the contents of a buffer within a transaction.
+///
+/// # Invariants
+///
+/// Holds the content lock of `buffer` in exclusive mode. The transaction has write access to it.
+pub struct BufferMut<'a, S: Seal = Unsealed> {
+    transaction: &'a Transaction<'a>,
+    buffer: Buffer,
+    seal: S,
+}
+
+impl<S: Seal> BufferMut<'_, S> {
+    /// The buffer.
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// The number of the block.
+    pub fn block(&self) -> u64 {
+        self.buffer.block()
+    }
+}
+
+impl<S: Seal> Deref for BufferMut<'_, S> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let head = self.buffer.as_ptr();
+        // SAFETY: By the invariants of `Buffer` the bytes are initialised; the content lock is held.
+        unsafe { slice::from_raw_parts((*head).b_data.cast(), (*head).b_size) }
+    }
+}
+
+impl<S: Seal> DerefMut for BufferMut<'_, S> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let head = self.buffer.as_ptr();
+        // SAFETY: As above; the lock is held in exclusive mode.
+        unsafe { slice::from_raw_parts_mut((*head).b_data.cast(), (*head).b_size) }
+    }
+}
+
+impl<S: Seal> Drop for BufferMut<'_, S> {
+    fn drop(&mut self) {
+        let head = self.buffer.as_ptr();
+        // SAFETY: As in `deref_mut()`. A copy of the reference to `self.seal` is not needed beyond this.
+        let bytes = unsafe { slice::from_raw_parts_mut((*head).b_data.cast(), (*head).b_size) };
+        self.seal.seal(bytes);
+
+        let transaction = self.transaction;
+        let mut result = Ok(());
+        // SAFETY: The buffer head is referenced, its contents are in memory, and the transaction has
+        // write access; the lock is held and not used again.
+        unsafe {
+            if transaction.handle.is_null() {
+                bindings::mark_buffer_dirty(head);
+            } else {
+                result = to_result(bindings::jbd2_journal_dirty_metadata(
+                    transaction.handle,
+                    head,
+                ));
+            }
+            self.buffer.unlock_exclusive();
+            if transaction.handle.is_null() && transaction.sync.get() {
+                result = to_result(bindings::sync_dirty_buffer(head));
+            }
+        }
+        if let Err(error) = result {
+            transaction.fail(error);
+        }
+    }
+}
