@@ -58,3 +58,4 @@ static const unsigned int FERROFS_CONST_SB_DIRSYNC = SB_DIRSYNC;
 static const unsigned int FERROFS_CONST_SB_POSIXACL = SB_POSIXACL;
 static const unsigned int FERROFS_CONST_SB_I_VERSION = SB_I_VERSION;
 static const unsigned int FERROFS_CONST_SB_LAZYTIME = SB_LAZYTIME;
+static const unsigned int FERROFS_CONST_IOCB_NOWAIT = (__force unsigned int)IOCB_NOWAIT;

@@ -12,3 +12,4 @@
 #include "helpers/fs.c"
 #include "helpers/journal.c"
 #include "helpers/percpu.c"
+#include "helpers/names.c"

@@ -39,6 +39,7 @@ use pin_init::PinInit;
 use crate::fs::FileSystem;
 use crate::fs::Registration;
 use crate::super_block::SuperBlock;
+use crate::symlink;
 use crate::time::Timestamp;
 
 /// The slab object of an inode.
@@ -111,6 +112,10 @@ pub(crate) unsafe extern "C" fn alloc_inode<F: FileSystem>(
     if object.is_null() {
         return ptr::null_mut();
     }
+    // The kernel initialises the rest, but leaves the mode of the inode that the object held before.
+    // `set_mode()` needs to know that there is no type yet.
+    // SAFETY: `object` is a new object of the cache.
+    unsafe { (*object.cast::<bindings::inode>()).i_mode = 0 };
     // SAFETY: `object` is a new object of the cache: the slot is valid for writes and pinned, since
     // an inode does not move. On failure the slot is uninitialised again and given back.
     unsafe {
@@ -128,6 +133,8 @@ pub(crate) unsafe extern "C" fn alloc_inode<F: FileSystem>(
 /// `inode` must be an inode of `F` that nobody can reach any more.
 pub(crate) unsafe extern "C" fn free_inode<F: FileSystem>(inode: *mut bindings::inode) {
     let object = inode.cast::<Object<F>>();
+    // SAFETY: Nobody can reach the inode any more.
+    unsafe { symlink::free_link_text(inode) };
     // SAFETY: The data was initialised by `alloc_inode()` and is dropped once, here. The super block
     // pointer is not followed, for the super block may be gone by now; `kfree()` finds the cache by
     // the slab that the object lies in.
@@ -292,7 +299,12 @@ impl<F: FileSystem> Inode<F> {
     }
 
     /// Sets type and permissions. Changes are ordered by the inode's lock.
+    ///
+    /// The type of an inode is set once: it decides what a union of the C inode holds. Once there is
+    /// one, only the permissions change.
     pub fn set_mode(&self, mode: u16) {
+        let old = self.mode() & S_IFMT;
+        let mode = if old == 0 { mode } else { old | mode & !S_IFMT };
         field!(self, i_mode as AtomicU16).store(mode, Ordering::Relaxed);
     }
 
@@ -672,8 +684,10 @@ impl<F: FileSystem> FreshInode<F> {
 impl<F: FileSystem> Drop for FreshInode<F> {
     fn drop(&mut self) {
         // SAFETY: The inode is valid. Made bad, it is thrown away at the last reference without
-        // the file system being asked. The reference is dropped once, here.
+        // the file system being asked. The reference is dropped once, here. Nobody else can have
+        // found the inode, and it forgets that it was a symbolic link.
         unsafe {
+            symlink::free_link_text(self.as_ptr());
             bindings::make_bad_inode(self.as_ptr());
             ManuallyDrop::drop(&mut self.0);
         }
@@ -724,15 +738,21 @@ impl<F: FileSystem> NewInode<F> {
     /// Makes a device node, pipe or socket of the inode: sets the type and permissions `mode`, the
     /// device and the kernel's operations for it. `rdev` is in the kernel's own encoding.
     pub fn init_special(&self, mode: u16, rdev: u32) {
+        // An inode that has a type keeps it.
+        self.set_mode(mode);
         // SAFETY: The inode is valid and not yet in use by anybody else.
-        unsafe { bindings::init_special_inode(self.as_ptr(), mode, rdev) }
+        unsafe { bindings::init_special_inode(self.as_ptr(), self.mode(), rdev) }
     }
 }
 
 impl<F: FileSystem> Drop for NewInode<F> {
     fn drop(&mut self) {
         // SAFETY: The inode is in state `I_NEW` by the type invariants; the function takes over
-        // the reference, which is not dropped otherwise.
-        unsafe { bindings::iget_failed(self.as_ptr()) }
+        // the reference, which is not dropped otherwise. Others wait for the end of that state before
+        // they look at the inode, which forgets that it was a symbolic link.
+        unsafe {
+            symlink::free_link_text(self.as_ptr());
+            bindings::iget_failed(self.as_ptr());
+        }
     }
 }

@@ -22,6 +22,7 @@ use crate::fs::FileSystem;
 use crate::inode;
 use crate::inode::DirtyFlags;
 use crate::inode::Inode;
+use crate::xattr::Handlers;
 
 /// The super block of a mount of `F`.
 ///
@@ -339,6 +340,11 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
         let c = self.c_mut();
         c.s_uuid.b = *uuid;
         c.s_uuid_len = 16;
+    }
+
+    /// Sets the handlers of extended attributes.
+    pub fn set_xattr_handlers(&mut self, handlers: Handlers<F>) {
+        self.c_mut().s_xattr = handlers.as_ptr();
     }
 
     /// Turns POSIX ACLs on or off.

@@ -7,16 +7,27 @@
 
 #![allow(unused_attributes)] // The kernel build passes `no_std` on the command line.
 
+pub mod acl;
+pub mod attr;
 pub mod block_device;
 pub mod buffer;
 pub mod context;
+pub mod dentry;
+pub mod dir;
+pub mod fileattr;
 pub mod fs;
+pub mod idmap;
 pub mod inode;
+mod inode_glue;
+pub mod inode_ops;
+pub mod ioctl;
 pub mod journal;
 pub mod percpu;
 pub mod super_block;
+pub mod symlink;
 pub mod time;
 pub mod transaction;
+pub mod xattr;
 
 /// What messages of this crate begin with.
 const __LOG_PREFIX: &[u8] = b"ferrofs\0";
