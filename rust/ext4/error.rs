@@ -10,6 +10,7 @@
 use core::fmt;
 
 use crate::checksum::BadChecksum;
+use crate::extent::ExtentError;
 use crate::group_desc::GroupDescError;
 use crate::superblock::SuperblockError;
 
@@ -18,6 +19,8 @@ use crate::superblock::SuperblockError;
 pub enum Corrupt {
     /// The checksum does not match.
     Checksum(BadChecksum),
+    /// A node of an extent tree.
+    Extent(ExtentError),
     /// The structure is cut off: it would need more bytes than there are.
     Truncated {
         /// How many bytes the structure needs.
@@ -49,12 +52,19 @@ impl From<GroupDescError> for Corrupt {
     }
 }
 
+impl From<ExtentError> for Corrupt {
+    fn from(bad: ExtentError) -> Self {
+        Self::Extent(bad)
+    }
+}
+
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checksum(bad) => fmt::Display::fmt(bad, f),
             Self::Superblock(error) => fmt::Display::fmt(error, f),
             Self::GroupDesc(error) => fmt::Display::fmt(error, f),
+            Self::Extent(bad) => fmt::Display::fmt(bad, f),
             Self::Truncated { needed, found } => {
                 write!(f, "{found} bytes are too few, {needed} are needed")
             }

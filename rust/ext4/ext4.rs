@@ -16,6 +16,7 @@ extern crate std;
 
 pub mod checksum;
 pub mod error;
+pub mod extent;
 pub mod features;
 pub mod geometry;
 pub mod group_desc;
