@@ -155,6 +155,25 @@ impl Buffer {
         BufferData { buffer: self }
     }
 
+    /// As [`data`](Self::data), for access that outlives this object.
+    pub fn into_data(self) -> OwnedBufferData {
+        self.lock_shared();
+        // INVARIANT: The lock was just taken.
+        OwnedBufferData { buffer: self }
+    }
+
+    /// The bytes.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the content lock in shared mode for the life of the result.
+    unsafe fn bytes(&self) -> &[u8] {
+        let head = self.head.as_ptr();
+        // SAFETY: By the type invariants the bytes are initialised, and nobody writes them while the
+        // content lock is held in shared mode.
+        unsafe { slice::from_raw_parts((*head).b_data.cast(), (*head).b_size) }
+    }
+
     /// As which kind of contents the block was found good.
     pub fn kind(&self) -> Kind {
         Kind(((self.state().load(Relaxed) & KIND_MASK) >> KIND_SHIFT) as u8)
@@ -285,14 +304,43 @@ impl Deref for BufferData<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let head = self.buffer.head.as_ptr();
-        // SAFETY: By the invariants of `Buffer` the bytes are initialised, and nobody writes them while
-        // the content lock is held in shared mode.
-        unsafe { slice::from_raw_parts((*head).b_data.cast(), (*head).b_size) }
+        // SAFETY: By the type invariant.
+        unsafe { self.buffer.bytes() }
     }
 }
 
 impl Drop for BufferData<'_> {
+    fn drop(&mut self) {
+        self.buffer.unlock_shared();
+    }
+}
+
+/// Shared access to the contents of a [`Buffer`], together with the reference on it.
+///
+/// # Invariants
+///
+/// Holds the content lock of `buffer` in shared mode.
+pub struct OwnedBufferData {
+    buffer: Buffer,
+}
+
+impl OwnedBufferData {
+    /// The buffer.
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+}
+
+impl Deref for OwnedBufferData {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: By the type invariant.
+        unsafe { self.buffer.bytes() }
+    }
+}
+
+impl Drop for OwnedBufferData {
     fn drop(&mut self) {
         self.buffer.unlock_shared();
     }

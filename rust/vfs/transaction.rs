@@ -33,6 +33,7 @@ use crate::buffer::Unread;
 use crate::journal::InUse;
 use crate::journal::Journal;
 use crate::journal::Tid;
+use crate::memory::NoFs;
 
 /// How much of the log a transaction needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -113,8 +114,8 @@ impl Seal for Unsealed {
 pub struct Transaction<'a> {
     in_use: InUse<'a>,
     handle: *mut bindings::handle_t,
-    /// What `memalloc_nofs_save()` returned, without a log.
-    nofs: u32,
+    /// Without a log.
+    _nofs: Option<NoFs>,
     /// Whether changed blocks are written at once, without a log.
     sync: Cell<bool>,
     failure: Cell<Option<Error>>,
@@ -124,7 +125,7 @@ pub struct Transaction<'a> {
 
 impl<'a> Transaction<'a> {
     pub(crate) fn start(in_use: InUse<'a>, credits: Credits) -> Result<Self> {
-        let (mut handle, mut nofs) = (ptr::null_mut(), 0);
+        let (mut handle, mut nofs) = (ptr::null_mut(), None);
         if let Some(log) = in_use.log() {
             let (blocks, revokes) = credits.to_c();
             // SAFETY: The journal is valid while in use; the task's open handle, if it has one, is its
@@ -156,14 +157,13 @@ impl<'a> Transaction<'a> {
                 }
             }
         } else {
-            // SAFETY: Restored when the transaction ends.
-            nofs = unsafe { bindings::memalloc_nofs_save() };
+            nofs = Some(NoFs::enter());
         }
         // INVARIANT: The start has taken a reference on the handle.
         Ok(Self {
             in_use,
             handle,
-            nofs,
+            _nofs: nofs,
             sync: Cell::new(false),
             failure: Cell::new(None),
             _not_send: PhantomData,
@@ -379,11 +379,6 @@ impl<'a> Transaction<'a> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        if self.in_use.log().is_none() {
-            // SAFETY: Pairs with the start.
-            unsafe { bindings::memalloc_nofs_restore(self.nofs) };
-            return;
-        }
         // Whoever wants to know calls stop(); an aborted journal fails every later operation, too.
         let _ = self.end();
     }
