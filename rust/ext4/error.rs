@@ -10,6 +10,7 @@
 use core::fmt;
 
 use crate::checksum::BadChecksum;
+use crate::dir::DirectoryError;
 use crate::extent::ExtentError;
 use crate::group_desc::GroupDescError;
 use crate::superblock::SuperblockError;
@@ -32,6 +33,8 @@ pub enum Corrupt {
     Superblock(SuperblockError),
     /// A group descriptor.
     GroupDesc(GroupDescError),
+    /// A directory.
+    Directory(DirectoryError),
 }
 
 impl From<BadChecksum> for Corrupt {
@@ -58,6 +61,12 @@ impl From<ExtentError> for Corrupt {
     }
 }
 
+impl From<DirectoryError> for Corrupt {
+    fn from(error: DirectoryError) -> Self {
+        Self::Directory(error)
+    }
+}
+
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,6 +74,7 @@ impl fmt::Display for Corrupt {
             Self::Superblock(error) => fmt::Display::fmt(error, f),
             Self::GroupDesc(error) => fmt::Display::fmt(error, f),
             Self::Extent(bad) => fmt::Display::fmt(bad, f),
+            Self::Directory(error) => fmt::Display::fmt(error, f),
             Self::Truncated { needed, found } => {
                 write!(f, "{found} bytes are too few, {needed} are needed")
             }

@@ -15,11 +15,14 @@
 extern crate std;
 
 pub mod checksum;
+pub mod dir;
 pub mod error;
 pub mod extent;
 pub mod features;
 pub mod geometry;
 pub mod group_desc;
+pub mod hash;
+pub mod htree;
 pub mod superblock;
 pub mod types;
 

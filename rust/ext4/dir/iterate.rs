@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Iteration over the entries of a directory that can be interrupted and resumed while entries come and go.
+
+use core::ops::ControlFlow;
+
+use super::directory::corrupt;
+use super::directory::Directory;
+use super::entry::Entries;
+use super::entry::Entry;
+use super::error::DirectoryError;
+use super::format::BlockKind;
+use super::format::FIRST_BLOCK;
+use super::leaf;
+use super::position::Cursor;
+use super::position::HashedEntry;
+use super::position::Key;
+use super::position::PositionForm;
+use super::position::State;
+use super::sort::sort_by_key;
+use super::store::DirReader;
+use crate::hash::NameHasher;
+use crate::htree::node;
+use crate::htree::Path;
+use crate::types::LogicalBlock;
+
+/// The entries with the smallest keys of those that were offered, as many as there is room for.
+struct Smallest<'a> {
+    buffer: &'a mut [HashedEntry],
+    held: usize,
+    /// Whether what is held is sorted, and there may have been more than that.
+    overflowed: bool,
+}
+
+impl Smallest<'_> {
+    fn offer(&mut self, entry: HashedEntry) {
+        if let Some(slot) = self.buffer.get_mut(self.held) {
+            *slot = entry;
+            self.held += 1;
+            return;
+        }
+        // Rare: a chain of leaves that continue each other, or a small buffer.
+        if !self.overflowed {
+            self.sort();
+            self.overflowed = true;
+        }
+        let at = self.buffer.partition_point(|held| held.key < entry.key);
+        if at < self.buffer.len() {
+            self.buffer.copy_within(at..self.buffer.len() - 1, at + 1);
+            self.buffer[at] = entry;
+        }
+    }
+
+    fn sort(&mut self) {
+        sort_by_key(&mut self.buffer[..self.held], |entry| entry.key);
+    }
+}
+
+/// Leaves that continue each other, or one leaf.
+struct Chain {
+    /// The path to the first leaf, or `None` for the only block of a directory without an index.
+    path: Option<Path>,
+    hasher: NameHasher,
+}
+
+/// What comes behind a chain.
+struct After {
+    /// The path to the last leaf of the chain.
+    path: Option<Path>,
+    /// The smallest hash behind the chain, or `None` when it was the last one.
+    start: Option<u32>,
+    /// How many leaves the chain has.
+    leaves: u32,
+}
+
+impl<S: DirReader> Directory<S> {
+    /// Whether entries are iterated in the order of hashes.
+    ///
+    /// So is a directory of one block on a filesystem with `dir_index` even without an index, as it may
+    /// get one while somebody iterates.
+    pub fn has_hash_order(&self) -> bool {
+        self.is_indexed() || (self.format().features.dir_index && self.blocks() == 1)
+    }
+
+    /// The cursor for a position.
+    pub fn cursor_at(&self, position: u64, form: PositionForm) -> Cursor {
+        Cursor::new(position, form, self.has_hash_order())
+    }
+
+    /// Visits the entries from `cursor` on, `.` and `..` among them, each with its position.
+    ///
+    /// Ends when `visit` breaks or there are no more entries. An entry at which `visit` broke counts as not
+    /// visited: it comes first when the iteration goes on. Entries that are there all the while, from the
+    /// first call to the last, are visited exactly once.
+    ///
+    /// `scratch` must not be empty; [`super::DirFormat::max_entries`] says which size is best.
+    pub fn iterate<V>(
+        &self,
+        cursor: &mut Cursor,
+        scratch: &mut [HashedEntry],
+        mut visit: V,
+    ) -> Result<(), S::Error>
+    where
+        V: FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
+    {
+        let hashed = self.has_hash_order();
+        *cursor = cursor.in_order(hashed);
+        if hashed {
+            self.iterate_hashed(cursor, scratch, &mut visit)
+        } else {
+            self.iterate_linear(cursor, &mut visit)
+        }
+    }
+
+    fn iterate_linear(
+        &self,
+        cursor: &mut Cursor,
+        visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
+    ) -> Result<(), S::Error> {
+        let bits = self.format().block_size.bits();
+        let start = cursor.position();
+        let first = u32::try_from(start >> bits).unwrap_or(u32::MAX);
+        for number in first..self.blocks() {
+            let base = u64::from(number) << bits;
+            let block = self.read(LogicalBlock::new(number), BlockKind::Leaf)?;
+            for entry in Entries::new(self.format(), &block) {
+                let entry = entry.map_err(corrupt)?;
+                // The entry at which the cursor stood may be gone: so each block is walked from its start.
+                let position = base + entry.offset as u64;
+                if position < start {
+                    continue;
+                }
+                cursor.state = State::Linear(position);
+                if entry.inode.is_some() && visit(&entry, position).is_break() {
+                    return Ok(());
+                }
+            }
+            cursor.state = State::Linear(base + (1 << bits));
+        }
+        Ok(())
+    }
+
+    fn iterate_hashed(
+        &self,
+        cursor: &mut Cursor,
+        scratch: &mut [HashedEntry],
+        visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
+    ) -> Result<(), S::Error> {
+        let State::Hashed(mut from) = cursor.state else {
+            return Ok(());
+        };
+        let mut chain = self.chain_at(from.hash.major)?;
+        // No more leaves can be passed than there are blocks, or the index repeats itself.
+        let mut leaves = self.blocks();
+        loop {
+            let mut smallest = Smallest {
+                buffer: &mut *scratch,
+                held: 0,
+                overflowed: false,
+            };
+            let after = self.gather(&chain, from, &mut smallest)?;
+            if !smallest.overflowed {
+                smallest.sort();
+            }
+            let Smallest {
+                held, overflowed, ..
+            } = smallest;
+            let sorted = &scratch[..held];
+            if self.visit_sorted(cursor, sorted, visit)?.is_break() {
+                return Ok(());
+            }
+            if overflowed {
+                if let Some(last) = sorted.last() {
+                    // There is more in this chain.
+                    from = last.key.successor();
+                    cursor.state = State::Hashed(from);
+                    continue;
+                }
+            }
+            leaves = match (leaves.checked_sub(after.leaves), after.start) {
+                (_, None) => {
+                    cursor.state = State::End;
+                    return Ok(());
+                }
+                (None | Some(0), _) => return Err(corrupt(DirectoryError::IndexLoop)),
+                (Some(left), Some(start)) => {
+                    from = Key::first(start);
+                    cursor.state = State::Hashed(from);
+                    left
+                }
+            };
+            chain.path = after.path;
+            if let Some(path) = &mut chain.path {
+                self.advance(path)?;
+            }
+        }
+    }
+
+    /// The chain in which the names of the major hash `hash` are.
+    fn chain_at(&self, hash: u32) -> Result<Chain, S::Error> {
+        if self.is_indexed() {
+            let root = self.root()?;
+            Ok(Chain {
+                path: Some(self.probe(&root, hash)?),
+                hasher: root.hasher,
+            })
+        } else {
+            Ok(Chain {
+                path: None,
+                hasher: self.format().hasher,
+            })
+        }
+    }
+
+    /// Offers every entry of a chain with the key `from` or a larger one.
+    fn gather(
+        &self,
+        chain: &Chain,
+        from: Key,
+        smallest: &mut Smallest<'_>,
+    ) -> Result<After, S::Error> {
+        let mut offer = |key: Key| {
+            if key >= from {
+                smallest.offer(HashedEntry { key });
+            }
+        };
+        let Some(mut path) = chain.path else {
+            let block = self.read(FIRST_BLOCK, BlockKind::Leaf)?;
+            for (number, entry) in Entries::new(self.format(), &block).enumerate() {
+                let entry = entry.map_err(corrupt)?;
+                if entry.inode.is_some() {
+                    offer(match number {
+                        0 => Key::DOT,
+                        1 => Key::DOT_DOT,
+                        _ => Key::of(chain.hasher.hash(entry.name), entry.name, 0, entry.offset),
+                    });
+                }
+            }
+            return Ok(After {
+                path: None,
+                start: None,
+                leaves: 1,
+            });
+        };
+        let mut leaves = 0;
+        loop {
+            leaves += 1;
+            if leaves > self.blocks() {
+                return Err(corrupt(DirectoryError::IndexLoop));
+            }
+            let number = path.leaf().get();
+            let block = self.read(path.leaf(), BlockKind::Leaf)?;
+            for entry in Entries::new(self.format(), &block) {
+                let entry = entry.map_err(corrupt)?;
+                if entry.inode.is_none() {
+                    continue;
+                }
+                let hash = chain.hasher.hash(entry.name);
+                // An odd hash in the index says that names of the even one before may be on both sides.
+                let in_range = hash.major >= path.start() & !1
+                    && path.next().is_none_or(|next| hash.major < next);
+                if !in_range {
+                    return Err(corrupt(DirectoryError::HashOutOfRange {
+                        hash: hash.major,
+                        leaf: number,
+                    }));
+                }
+                offer(Key::of(hash, entry.name, number, entry.offset));
+            }
+            if !path.is_continued() || !self.advance(&mut path)? {
+                break;
+            }
+        }
+        // `.` and `..` stand in the root and come in their turn.
+        for key in [Key::DOT, Key::DOT_DOT] {
+            if path.next().is_none_or(|next| key.hash.major < next) {
+                offer(key);
+            }
+        }
+        Ok(After {
+            start: path.next(),
+            path: Some(path),
+            leaves,
+        })
+    }
+
+    /// Visits entries that [`Self::gather`] found.
+    fn visit_sorted(
+        &self,
+        cursor: &mut Cursor,
+        sorted: &[HashedEntry],
+        visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, S::Error> {
+        let mut held: Option<(LogicalBlock, S::Block)> = None;
+        let mut previous = match cursor.state {
+            State::Hashed(key) => key,
+            State::Linear(_) | State::End => Key::default(),
+        };
+        for HashedEntry { key } in sorted {
+            // Where an entry stands may change before the iteration goes on. So that is remembered only
+            // when nothing else tells this entry from one that has been visited.
+            cursor.state = State::Hashed(if key.anywhere() == previous.anywhere() {
+                *key
+            } else {
+                key.anywhere()
+            });
+            previous = *key;
+            let position = cursor.position();
+            let flow = if key.tie == 0 {
+                self.visit_dots(*key, position, visit)?
+            } else {
+                let number = LogicalBlock::new(key.block);
+                let block = match held.take() {
+                    Some((held, block)) if held == number => block,
+                    _ => self.read(number, BlockKind::Leaf)?,
+                };
+                let end = self.format().entries_end();
+                let entry = Entry::parse(self.format(), &block, key.offset as usize, end)
+                    .map_err(corrupt)?;
+                let flow = visit(&entry, position);
+                held = Some((number, block));
+                flow
+            };
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Visits `.` or `..`.
+    fn visit_dots(
+        &self,
+        key: Key,
+        position: u64,
+        visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, S::Error> {
+        let (kind, end) = if self.is_indexed() {
+            (BlockKind::Root, self.format().block_size.bytes())
+        } else {
+            (BlockKind::Leaf, self.format().entries_end())
+        };
+        let block = self.read(FIRST_BLOCK, kind)?;
+        if kind == BlockKind::Root {
+            node::root_dots(self.format(), &block).map_err(corrupt)?;
+        }
+        let (dot, dot_dot) = leaf::dots(self.format(), &block, end).map_err(corrupt)?;
+        let entry = if key == Key::DOT { dot } else { dot_dot };
+        Ok(visit(&entry, position))
+    }
+}

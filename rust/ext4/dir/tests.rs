@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of directories: against a model, on damaged blocks, and against e2fsprogs.
+
+mod check;
+mod model;
+mod store;
