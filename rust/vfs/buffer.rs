@@ -174,15 +174,6 @@ impl Buffer {
         unsafe { slice::from_raw_parts((*head).b_data.cast(), (*head).b_size) }
     }
 
-    /// As [`data`](Self::data), with the reference in one object. Sleeps.
-    pub fn hold(self) -> HeldBuffer {
-        self.lock_shared();
-        // INVARIANT: The lock was just taken.
-        HeldBuffer {
-            buffer: ManuallyDrop::new(self),
-        }
-    }
-
     /// As which kind of contents the block was found good.
     pub fn kind(&self) -> Kind {
         Kind(((self.state().load(Relaxed) & KIND_MASK) >> KIND_SHIFT) as u8)
@@ -352,44 +343,6 @@ impl Deref for OwnedBufferData {
 impl Drop for OwnedBufferData {
     fn drop(&mut self) {
         self.buffer.unlock_shared();
-    }
-}
-
-/// A buffer and shared access to its contents, in one.
-///
-/// # Invariants
-///
-/// Holds the content lock of `buffer` in shared mode.
-pub struct HeldBuffer {
-    buffer: ManuallyDrop<Buffer>,
-}
-
-impl HeldBuffer {
-    /// Ends the access; the reference remains.
-    pub fn release(self) -> Buffer {
-        let mut this = ManuallyDrop::new(self);
-        this.buffer.unlock_shared();
-        // SAFETY: `this` is not used any more, and its `drop()` is not run.
-        unsafe { ManuallyDrop::take(&mut this.buffer) }
-    }
-}
-
-impl Deref for HeldBuffer {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        let head = self.buffer.head.as_ptr();
-        // SAFETY: By the invariants of `Buffer` the bytes are initialised, and nobody writes them while
-        // the content lock is held in shared mode.
-        unsafe { slice::from_raw_parts((*head).b_data.cast(), (*head).b_size) }
-    }
-}
-
-impl Drop for HeldBuffer {
-    fn drop(&mut self) {
-        self.buffer.unlock_shared();
-        // SAFETY: Dropped once, here.
-        unsafe { ManuallyDrop::drop(&mut self.buffer) };
     }
 }
 
