@@ -23,6 +23,7 @@ pub mod geometry;
 pub mod group_desc;
 pub mod hash;
 pub mod htree;
+pub mod inode;
 pub mod superblock;
 pub mod types;
 
