@@ -34,6 +34,7 @@ use core::slice;
 
 use ferrofs_bindings as bindings;
 use kernel::error::code::EIO;
+use kernel::error::to_result;
 use kernel::error::Error;
 use kernel::error::Result;
 use kernel::sync::atomic::ordering::Full;
@@ -172,6 +173,26 @@ impl Buffer {
         // SAFETY: By the type invariants the bytes are initialised, and nobody writes them while the
         // content lock is held in shared mode.
         unsafe { slice::from_raw_parts((*head).b_data.cast(), (*head).b_size) }
+    }
+
+    /// Changes the contents outside of any transaction and waits until they are on the device; on stable
+    /// media if `durable`. Sleeps; the task must not hold the contents.
+    ///
+    /// For the few blocks that must be written when there is no journal to do it, such as the super block
+    /// at mount and at unmount. It writes the whole block as it stands in memory, with whatever a
+    /// transaction that is not committed yet has changed in it. Fails with `EIO`.
+    pub fn update_now(&self, durable: bool, change: impl FnOnce(&mut [u8])) -> Result {
+        let head = self.head.as_ptr();
+        self.lock_exclusive();
+        // SAFETY: The contents are initialised, and nobody else looks at them while the content lock is
+        // held.
+        change(unsafe { slice::from_raw_parts_mut((*head).b_data.cast(), (*head).b_size) });
+        // SAFETY: `self` owns a reference and holds the content lock.
+        unsafe {
+            let result = bindings::write_buffer_now(head, durable);
+            self.unlock_exclusive();
+            to_result(result)
+        }
     }
 
     /// As which kind of contents the block was found good.

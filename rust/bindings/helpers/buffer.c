@@ -75,3 +75,20 @@ void ferrofs_helper_wait_on_state_bit(unsigned long *word, int bit)
 {
 	wait_on_bit(word, bit, TASK_UNINTERRUPTIBLE);
 }
+
+int ferrofs_helper_write_buffer_now(struct buffer_head *bh, bool durable)
+{
+	int err;
+
+	lock_buffer(bh);
+	/* What is in memory is what counts, also when an earlier write failed. */
+	set_buffer_uptodate(bh);
+	/* This write covers what a checkpoint of the journal would write. */
+	clear_buffer_dirty(bh);
+	bh_submit(bh, REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_PRIO |
+		  (durable ? REQ_PREFLUSH | REQ_FUA : 0), bh_end_write);
+	wait_on_buffer(bh);
+	err = buffer_uptodate(bh) ? 0 : -EIO;
+	set_buffer_uptodate(bh);
+	return err;
+}
