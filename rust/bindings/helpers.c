@@ -8,8 +8,11 @@
  */
 
 #include "bindings_helper.h"
+#include "helpers/bio.c"
 #include "helpers/buffer.c"
+#include "helpers/file.c"
 #include "helpers/fs.c"
 #include "helpers/journal.c"
-#include "helpers/percpu.c"
 #include "helpers/names.c"
+#include "helpers/pagecache.c"
+#include "helpers/percpu.c"

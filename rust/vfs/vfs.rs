@@ -8,27 +8,40 @@
 #![allow(unused_attributes)] // The kernel build passes `no_std` on the command line.
 
 pub mod acl;
+pub mod address_space;
 pub mod attr;
+pub mod bio;
 pub mod block_device;
+mod block_state;
 pub mod buffer;
 pub mod context;
 pub mod dentry;
 pub mod dir;
+pub mod file;
 pub mod fileattr;
+pub mod folio;
+mod folio_io;
 pub mod fs;
 pub mod idmap;
 pub mod inode;
 mod inode_glue;
 pub mod inode_ops;
 pub mod ioctl;
+pub mod iomap;
 pub mod journal;
+pub mod kiocb;
+pub mod mapping;
 pub mod memory;
 pub mod percpu;
+pub mod readahead;
 pub mod rwsem;
 pub mod super_block;
 pub mod symlink;
 pub mod time;
 pub mod transaction;
+pub mod vm;
+pub mod workqueue;
+pub mod writeback;
 pub mod xattr;
 
 /// What messages of this crate begin with.

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One read or write that is under way.
+//!
+//! C headers: `include/linux/fs.h`, `include/linux/uio.h`.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use ferrofs_bindings as bindings;
+use kernel::error::to_result;
+use kernel::fs::File;
+use kernel::iov::IovIterDest;
+use kernel::iov::IovIterSource;
+use kernel::prelude::*;
+
+use crate::fs::FileSystem;
+use crate::inode::Inode;
+
+// Flags that user space passes in with `preadv2(2)`; see `include/uapi/linux/fs.h`.
+const RWF_DSYNC: u32 = 0x02;
+const RWF_NOWAIT: u32 = 0x08;
+const RWF_APPEND: u32 = 0x10;
+const RWF_ATOMIC: u32 = 0x40;
+const RWF_DONTCACHE: u32 = 0x80;
+
+/// Takes a result as kernel functions return it: a count, or a negated error number.
+pub(crate) fn count_result(ret: isize) -> Result<usize> {
+    usize::try_from(ret).map_err(|_| Error::from_errno(ret as i32))
+}
+
+/// The other way round.
+pub(crate) fn from_count_result(result: Result<usize>) -> isize {
+    match result {
+        // No request is larger than `MAX_RW_COUNT`, which fits.
+        Ok(count) => count as isize,
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
+/// A read or write request on a file of file system `F`.
+///
+/// # Invariants
+///
+/// `kiocb` is valid for `'a`, and its file is one of `F`.
+pub struct Kiocb<'a, F: FileSystem> {
+    kiocb: NonNull<bindings::kiocb>,
+    _life: PhantomData<&'a Inode<F>>,
+}
+
+impl<'a, F: FileSystem> Kiocb<'a, F> {
+    /// # Safety
+    ///
+    /// `kiocb` must satisfy the type invariants for `'a`, and be used through the new value only.
+    pub(crate) unsafe fn from_ptr(kiocb: *mut bindings::kiocb) -> Self {
+        Kiocb {
+            // SAFETY: By this function's contract.
+            kiocb: unsafe { NonNull::new_unchecked(kiocb) },
+            _life: PhantomData,
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::kiocb {
+        self.kiocb.as_ptr()
+    }
+
+    /// The file.
+    pub fn file(&self) -> &'a File {
+        // SAFETY: By the type invariants; whoever reads or writes has taken the position lock.
+        unsafe { File::from_raw_file((*self.as_ptr()).ki_filp) }
+    }
+
+    /// The inode.
+    pub fn inode(&self) -> &'a Inode<F> {
+        // SAFETY: By the type invariants.
+        unsafe { Inode::from_ptr(bindings::file_inode((*self.as_ptr()).ki_filp)) }
+    }
+
+    /// The position in the file.
+    pub fn pos(&self) -> u64 {
+        // SAFETY: By the type invariants. The kernel never lets a position be negative here.
+        unsafe { (*self.as_ptr()).ki_pos as u64 }
+    }
+
+    /// Sets the position in the file.
+    pub fn set_pos(&mut self, pos: u64) {
+        // SAFETY: By the type invariants.
+        unsafe { (*self.as_ptr()).ki_pos = pos as i64 };
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { (*self.as_ptr()).ki_flags as u32 & flag != 0 }
+    }
+
+    /// Whether the request must fail with `EAGAIN` rather than sleep.
+    pub fn is_nowait(&self) -> bool {
+        self.has(RWF_NOWAIT)
+    }
+
+    /// Whether it bypasses the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.has(bindings::IOCB_DIRECT)
+    }
+
+    /// Whether it writes at the end of the file.
+    pub fn is_append(&self) -> bool {
+        self.has(RWF_APPEND)
+    }
+
+    /// Whether the data must be on stable media when it ends.
+    pub fn is_dsync(&self) -> bool {
+        self.has(RWF_DSYNC)
+    }
+
+    /// Whether what it leaves in the page cache need not stay there.
+    pub fn is_dontcache(&self) -> bool {
+        self.has(RWF_DONTCACHE)
+    }
+
+    /// Whether it must be done in one piece or not at all.
+    pub fn is_atomic(&self) -> bool {
+        self.has(RWF_ATOMIC)
+    }
+
+    /// Whether the caller waits for it.
+    pub fn is_sync(&self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::is_sync_kiocb(self.as_ptr()) }
+    }
+
+    /// Makes it go through the page cache.
+    pub fn clear_direct(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { (*self.as_ptr()).ki_flags &= !(bindings::IOCB_DIRECT as i32) };
+    }
+
+    /// Checks a write against the limits of file, process and file system, moves the position to
+    /// the end if it appends, and shortens `from` to what may be written. Returns that count.
+    ///
+    /// Called with the inode's lock held.
+    ///
+    /// # Errors
+    ///
+    /// `EFBIG`, `EINVAL`, `ETXTBSY`, `EPERM`.
+    pub fn write_checks(&mut self, from: &mut IovIterSource<'_>) -> Result<usize> {
+        // SAFETY: Both are valid.
+        count_result(unsafe { bindings::generic_write_checks(self.as_ptr(), from.as_raw()) })
+    }
+
+    /// Removes privileges and updates times, as every write must. Called with the inode's lock held.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` when this would sleep and must not, or what the file system's own operations say.
+    pub fn modified(&mut self) -> Result {
+        // SAFETY: By the type invariants.
+        to_result(unsafe { bindings::kiocb_modified(self.as_ptr()) })
+    }
+
+    /// Copies `from` to the page cache, folio by folio, through `write_begin` and `write_end` of the
+    /// inode's address space operations. Throttles the writer. Moves the position and returns the
+    /// count. Called with the inode's lock held.
+    ///
+    /// # Errors
+    ///
+    /// Only if nothing was written.
+    pub fn write_to_page_cache(&mut self, from: &mut IovIterSource<'_>) -> Result<usize> {
+        // SAFETY: Both are valid; the address space operations are of `Vtable`, which has both
+        // methods (see `has_write_operations()`).
+        unsafe {
+            if !has_write_operations(self.inode()) {
+                return Err(EINVAL);
+            }
+            count_result(bindings::generic_perform_write(
+                self.as_ptr(),
+                from.as_raw(),
+            ))
+        }
+    }
+
+    /// Reads through the page cache. Moves the position and returns the count.
+    ///
+    /// # Errors
+    ///
+    /// Only if nothing was read.
+    pub fn read_from_page_cache(&mut self, to: &mut IovIterDest<'_>) -> Result<usize> {
+        // SAFETY: Both are valid.
+        count_result(unsafe { bindings::filemap_read(self.as_ptr(), to.as_raw(), 0) })
+    }
+
+    /// Ends a write of `count` bytes that went well: makes them durable if the request says so. The
+    /// inode's lock must not be held.
+    ///
+    /// # Errors
+    ///
+    /// What `fsync` says.
+    pub fn write_sync(&mut self, count: usize) -> Result<usize> {
+        // SAFETY: By the type invariants.
+        count_result(unsafe { bindings::generic_write_sync(self.as_ptr(), count as isize) })
+    }
+
+    /// Drops pages of the page cache that a direct write of `count` bytes made stale.
+    pub fn invalidate_after_direct_write(&mut self, count: usize) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::kiocb_invalidate_post_direct_write(self.as_ptr(), count) };
+    }
+}
+
+/// Whether the address space operations have what `generic_perform_write()` calls.
+fn has_write_operations<F: FileSystem>(inode: &Inode<F>) -> bool {
+    // SAFETY: The inode is valid, and so are its operations, if only the kernel's empty ones.
+    unsafe {
+        let ops = (*inode.mapping_ptr()).a_ops;
+        (*ops).write_begin.is_some() && (*ops).write_end.is_some()
+    }
+}
+
+/// What the kernel crate's I/O vectors lack.
+pub trait IovIterExt {
+    /// The alignment that all addresses and lengths share, as a number with those bits clear that
+    /// all have clear.
+    fn alignment_bits(&mut self) -> usize;
+
+    /// Shortens it to `count` bytes.
+    fn shorten(&mut self, count: usize);
+}
+
+impl IovIterExt for IovIterSource<'_> {
+    fn alignment_bits(&mut self) -> usize {
+        // SAFETY: The vector is valid.
+        unsafe { bindings::iov_iter_alignment(self.as_raw()) }
+    }
+
+    fn shorten(&mut self, count: usize) {
+        // SAFETY: The vector is valid.
+        unsafe { bindings::iov_iter_truncate(self.as_raw(), count as u64) };
+    }
+}
+
+impl IovIterExt for IovIterDest<'_> {
+    fn alignment_bits(&mut self) -> usize {
+        // SAFETY: The vector is valid.
+        unsafe { bindings::iov_iter_alignment(self.as_raw()) }
+    }
+
+    fn shorten(&mut self, count: usize) {
+        // SAFETY: The vector is valid.
+        unsafe { bindings::iov_iter_truncate(self.as_raw(), count as u64) };
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Work queues of one's own.
+//!
+//! C header: `include/linux/workqueue.h`.
+
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use ferrofs_bindings as bindings;
+use kernel::prelude::*;
+use kernel::workqueue::Queue;
+
+/// A work queue that has a thread in reserve, so that its work goes on when there is no memory for
+/// another one: for work that memory reclaim waits for. Dropping it waits for all work that is on
+/// it.
+///
+/// # Invariants
+///
+/// `queue` is a valid work queue that belongs to this value.
+pub struct OwnedQueue {
+    queue: NonNull<bindings::workqueue_struct>,
+}
+
+// SAFETY: Work queues may be used by any thread.
+unsafe impl Send for OwnedQueue {}
+// SAFETY: As above.
+unsafe impl Sync for OwnedQueue {}
+
+impl OwnedQueue {
+    /// Makes a queue whose work is not bound to a CPU, of which up to `max_active` run at a time (0
+    /// for the kernel's default).
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(name: &CStr, max_active: u32) -> Result<Self> {
+        let flags = bindings::wq_flags_WQ_MEM_RECLAIM | bindings::wq_flags_WQ_UNBOUND;
+        // SAFETY: The name is copied.
+        let queue =
+            unsafe { bindings::alloc_workqueue(name.as_char_ptr(), flags, max_active as i32) };
+        // INVARIANT: It was just made.
+        Ok(OwnedQueue {
+            queue: NonNull::new(queue).ok_or(ENOMEM)?,
+        })
+    }
+
+    /// Waits for all work that is on the queue now. Sleeps.
+    pub fn flush(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::__flush_workqueue(self.queue.as_ptr()) };
+    }
+}
+
+impl Deref for OwnedQueue {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        // SAFETY: By the type invariants the queue lives as long as `self`.
+        unsafe { Queue::from_raw(self.queue.as_ptr()) }
+    }
+}
+
+impl Drop for OwnedQueue {
+    fn drop(&mut self) {
+        // SAFETY: The queue is ours; work that is on it is waited for.
+        unsafe { bindings::destroy_workqueue(self.queue.as_ptr()) };
+    }
+}
