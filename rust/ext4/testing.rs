@@ -54,14 +54,19 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Runs a program of e2fsprogs and gives what it printed. Panics when it cannot be run or fails.
-fn run(command: &mut Command) -> String {
+/// Runs a program of e2fsprogs. Panics when it cannot be run.
+fn output(command: &mut Command) -> process::Output {
     // Where the programs are is not always in the search path of ordinary users.
     let path = env::var("PATH").unwrap_or_default();
-    let output = command
+    command
         .env("PATH", format!("{path}:/usr/sbin:/sbin"))
         .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; is e2fsprogs installed?"));
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; is e2fsprogs installed?"))
+}
+
+/// Runs a program of e2fsprogs and gives what it printed. Panics when it cannot be run or fails.
+fn run(command: &mut Command) -> String {
+    let output = output(command);
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",
@@ -106,6 +111,17 @@ impl Image {
         let script = TemporaryFile::new();
         fs::write(&script.0, requests.join("\n")).unwrap();
         self.run("debugfs", &["-w", "-f", script.0.to_str().unwrap()])
+    }
+
+    /// Lets `e2fsck` repair, or with `-D` reindex, and asserts that it left nothing to repair.
+    pub(crate) fn e2fsck(&mut self, options: &[&str]) {
+        let file = TemporaryFile::new();
+        fs::write(&file.0, &self.bytes).unwrap();
+        let mut command = Command::new("e2fsck");
+        let output = output(command.args(options).arg(&file.0));
+        // The status 1 means that something was changed.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+        self.bytes = fs::read(&file.0).unwrap();
     }
 
     /// Asserts that `e2fsck` finds nothing wrong.

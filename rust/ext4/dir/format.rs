@@ -6,9 +6,15 @@ use super::leaf;
 use super::leaf::TAIL_SIZE;
 use crate::checksum::Checksummer;
 use crate::error::Corrupt;
+use crate::features::Compat;
+use crate::features::Incompat;
+use crate::hash::HashVersion;
 use crate::hash::NameHasher;
+use crate::hash::Signedness;
 use crate::htree::node;
+use crate::superblock::ValidSuperblock;
 use crate::types::BlockSize;
+use crate::types::InodeNumber;
 use crate::types::LogicalBlock;
 
 /// The features of the filesystem that directories depend on.
@@ -62,6 +68,36 @@ pub struct DirFormat {
 }
 
 impl DirFormat {
+    /// For the directory `inode` of a filesystem. `generation` is the one in the inode.
+    pub fn new(superblock: &ValidSuperblock, inode: InodeNumber, generation: u32) -> Self {
+        let features = superblock.features;
+        let hash = superblock.hash;
+        // Versions 3 to 5 are 0 to 2 as unsigned; an index never says these numbers.
+        let version = HashVersion::from_raw(hash.default_version % 3);
+        let signedness = if hash.unsigned {
+            Signedness::Unsigned
+        } else {
+            Signedness::Signed
+        };
+        Self {
+            block_size: superblock.geometry.block_size(),
+            inode_count: superblock.geometry.inodes_count(),
+            checksum: superblock
+                .checksum
+                .map(|checksum| checksum.for_inode(inode, generation)),
+            features: DirFeatures {
+                filetype: features.incompat(Incompat::FILETYPE),
+                dir_index: features.compat(Compat::DIR_INDEX),
+                large_dir: features.incompat(Incompat::LARGE_DIR),
+            },
+            hasher: NameHasher::new(
+                version.unwrap_or(HashVersion::HalfMd4),
+                signedness,
+                hash.seed,
+            ),
+        }
+    }
+
     /// Where the entries of a block end: at its end, or at the checksum.
     pub(crate) fn entries_end(&self) -> usize {
         match self.checksum {

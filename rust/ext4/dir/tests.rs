@@ -3,5 +3,6 @@
 //! Tests of directories: against a model, on damaged blocks, and against e2fsprogs.
 
 mod check;
+mod images;
 mod model;
 mod store;

@@ -119,8 +119,13 @@ impl Disk {
 
     /// A new directory.
     pub(crate) fn new(format: DirFormat) -> Self {
+        Self::new_of(format, OWN)
+    }
+
+    /// A new directory with a given inode.
+    pub(crate) fn new_of(format: DirFormat, inode: InodeNumber) -> Self {
         let disk = Self::empty(format);
-        disk.open().init(OWN, InodeNumber::ROOT).unwrap();
+        disk.open().init(inode, InodeNumber::ROOT).unwrap();
         disk
     }
 
