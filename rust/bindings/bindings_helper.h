@@ -14,6 +14,7 @@
 #include <linux/blkdev.h>
 #include <linux/buffer_head.h>
 #include <linux/crc16.h>
+#include <linux/crc32.h>
 #include <linux/crc32c.h>
 #include <linux/exportfs.h>
 #include <linux/falloc.h>
@@ -59,3 +60,8 @@ static const unsigned int FERROFS_CONST_SB_POSIXACL = SB_POSIXACL;
 static const unsigned int FERROFS_CONST_SB_I_VERSION = SB_I_VERSION;
 static const unsigned int FERROFS_CONST_SB_LAZYTIME = SB_LAZYTIME;
 static const unsigned int FERROFS_CONST_IOCB_NOWAIT = (__force unsigned int)IOCB_NOWAIT;
+static const unsigned int FERROFS_CONST_REQ_SYNC = (__force unsigned int)REQ_SYNC;
+static const unsigned int FERROFS_CONST_REQ_META = (__force unsigned int)REQ_META;
+static const unsigned int FERROFS_CONST_REQ_PRIO = (__force unsigned int)REQ_PRIO;
+static const unsigned int FERROFS_CONST_REQ_PREFLUSH = (__force unsigned int)REQ_PREFLUSH;
+static const unsigned int FERROFS_CONST_REQ_FUA = (__force unsigned int)REQ_FUA;

@@ -320,7 +320,8 @@ unsafe extern "C" fn parse_param<F: FileSystem>(
 
 /// The entry of `table` that `param` was matched with.
 ///
-/// Entries may share a key (synonyms), so the name decides, without its "no" where it is negated.
+/// Entries may share a key (synonyms) or a name (with and without a value), so both decide, the name
+/// without its "no" where it is negated.
 ///
 /// # Safety
 ///
@@ -332,13 +333,14 @@ unsafe fn find(
 ) -> *const bindings::fs_parameter_spec {
     // SAFETY: Keys are terminated strings.
     let given = unsafe { CStr::from_char_ptr(param.key) }.to_bytes();
+    let flag = param.type_() == bindings::fs_value_type_fs_value_is_flag;
     let mut same_key = core::ptr::null();
     let mut entry = table.0;
     // SAFETY: By the type invariants of the table it ends with a null name, before which every
     // entry is valid with a terminated name.
     unsafe {
         while !(*entry).name.is_null() {
-            if (*entry).opt == key {
+            if (*entry).opt == key && (*entry).type_.is_none() == flag {
                 same_key = entry;
                 let name = CStr::from_char_ptr((*entry).name).to_bytes();
                 if name == given || given.strip_prefix(b"no") == Some(name) {

@@ -429,6 +429,13 @@ impl Journal {
         in_use.log().map(f)
     }
 
+    /// The length of the log in blocks; 0 without one.
+    pub fn log_blocks(&self) -> u32 {
+        // SAFETY: The journal is valid while in use; its length does not change.
+        self.with_log(|raw| unsafe { (*raw).j_total_len })
+            .unwrap_or(0)
+    }
+
     /// Whether the journal is open and has a log.
     pub fn has_log(&self) -> bool {
         self.with_log(|_| ()).is_some()

@@ -205,6 +205,17 @@ impl<F: FileSystem> SuperBlock<F> {
         }
     }
 
+    /// Stops the machine: what `errors=panic` asks for.
+    pub fn panic_after_error(&self) -> ! {
+        // SAFETY: The format takes one string, which `s_id` is.
+        unsafe {
+            bindings::panic(
+                c"(%s): panic forced after error".as_char_ptr(),
+                self.id().as_char_ptr(),
+            )
+        }
+    }
+
     /// Keeps the file system from being frozen while the result lives. For changes that the kernel
     /// did not ask for and that may start in any context, such as those of an inode's eviction.
     pub fn protect_from_freeze(&self) -> FreezeProtection<'_, F> {
@@ -275,6 +286,19 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
         }
         // SAFETY: The super block is valid with a device.
         if unsafe { bindings::sb_set_blocksize(self.ptr, size as i32) } == 0 {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Sets the block size to `size` bytes, or to the device's smallest block if that is larger.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when there is no such size.
+    pub fn set_min_block_size(&mut self, size: u32) -> Result {
+        // SAFETY: The super block is valid with a device.
+        if unsafe { bindings::sb_min_blocksize(self.ptr, size as i32) } == 0 {
             return Err(EINVAL);
         }
         Ok(())

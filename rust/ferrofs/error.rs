@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens when the disk turns out to be damaged.
+//!
+//! [`corrupt`] is the one way to say so: it tells the user what is wrong and where, records it in the
+//! super block, where `e2fsck` and the next mount see it, and does what `errors=` asks for.
+
+use core::fmt::Display;
+
+use ext4::superblock::ErrorCode;
+use ext4::superblock::ErrorRecord;
+use ext4::superblock::OnError;
+use ext4::superblock::Superblock;
+use ext4::InodeNumber;
+use ext4::PhysicalBlock;
+use kernel::error::code::EIO;
+use kernel::error::Error;
+use kernel::prelude::*;
+use vfs::time::Timestamp;
+
+use crate::checksum::crc32c;
+use crate::SuperBlock;
+
+/// The structure needs cleaning: what ext4 answers when it finds damage (`EFSCORRUPTED`).
+pub(crate) const EFSCORRUPTED: Error = kernel::error::code::EUCLEAN;
+
+/// Where something is wrong.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Place {
+    /// The inode concerned, if it is known.
+    pub(crate) inode: Option<InodeNumber>,
+    /// The block concerned, if it is known.
+    pub(crate) block: Option<PhysicalBlock>,
+}
+
+impl Place {
+    /// In an inode.
+    pub(crate) const fn inode(inode: InodeNumber) -> Self {
+        Self {
+            inode: Some(inode),
+            block: None,
+        }
+    }
+
+    /// In a block.
+    pub(crate) const fn block(block: PhysicalBlock) -> Self {
+        Self {
+            inode: None,
+            block: Some(block),
+        }
+    }
+
+    /// In a block that belongs to an inode.
+    pub(crate) const fn both(inode: InodeNumber, block: PhysicalBlock) -> Self {
+        Self {
+            inode: Some(inode),
+            block: Some(block),
+        }
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if let Some(inode) = self.inode {
+            write!(f, "inode #{}: ", inode.get())?;
+        }
+        if let Some(block) = self.block {
+            write!(f, "block {}: ", block.get())?;
+        }
+        Ok(())
+    }
+}
+
+/// Lets the kernel's formatting show what `core` can.
+pub(crate) struct Shown<T>(pub(crate) T);
+
+impl<T: Display> kernel::fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Reports damage; returns `EFSCORRUPTED` for the operation that met it.
+///
+/// Sleeps. No spinlock and no contents of the super block's buffer may be held.
+#[track_caller]
+pub(crate) fn corrupt(sb: &SuperBlock, place: Place, what: impl Display) -> Error {
+    report(sb, place, ErrorCode::Efscorrupted, what);
+    EFSCORRUPTED
+}
+
+/// Reports that the device failed where that leaves the file system inconsistent; returns `EIO`.
+///
+/// The context is as for [`corrupt`].
+#[track_caller]
+pub(crate) fn io_failed(sb: &SuperBlock, place: Place, what: impl Display) -> Error {
+    report(sb, place, ErrorCode::Eio, what);
+    EIO
+}
+
+#[track_caller]
+fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display) {
+    let caller = core::panic::Location::caller();
+    let volume = sb.data();
+    let on_error = volume.settings().on_error;
+
+    pr_crit!(
+        "({}): error at {}:{}: {}{}\n",
+        sb.id().to_str().unwrap_or("?"),
+        file_name(caller.file()),
+        caller.line(),
+        Shown(place),
+        Shown(what)
+    );
+
+    // A mount that writes nothing leaves no record either.
+    if !sb.is_read_only() {
+        let record = ErrorRecord {
+            time: Timestamp::now().seconds,
+            inode: place.inode,
+            block: place.block.unwrap_or(PhysicalBlock::ZERO),
+            function: file_name(caller.file()).as_bytes(),
+            line: caller.line(),
+            code: code as u8,
+        };
+        if on_error != OnError::Continue {
+            volume.journal.abort(EIO);
+        }
+        if let Err(error) = volume.update_superblock(|superblock| {
+            superblock.record_error(&record);
+            superblock.update_checksum(crc32c);
+        }) {
+            pr_crit!(
+                "({}): the error cannot be recorded in the super block: {:?}\n",
+                sb.id().to_str().unwrap_or("?"),
+                error
+            );
+        }
+    }
+
+    match on_error {
+        OnError::Continue => {}
+        OnError::ReadOnly => {
+            if !sb.is_read_only() {
+                pr_crit!(
+                    "({}): remounting read-only; run e2fsck\n",
+                    sb.id().to_str().unwrap_or("?")
+                );
+                sb.set_read_only();
+            }
+        }
+        OnError::Panic => sb.panic_after_error(),
+    }
+}
+
+/// The last component of a source path: what fits the 32 bytes that the super block has for it.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Says at mount what errors the super block remembers.
+pub(crate) fn show_recorded(id: &CStr, superblock: &Superblock) {
+    let id = id.to_str().unwrap_or("?");
+    for (when, record) in [
+        ("first", superblock.first_error()),
+        ("last", superblock.last_error()),
+    ] {
+        if let Some(record) = record {
+            pr_notice!(
+                "({}): {} error at time {}: {}:{}: inode {}: block {}\n",
+                id,
+                when,
+                record.time,
+                core::str::from_utf8(record.function)
+                    .unwrap_or("?")
+                    .trim_end_matches('\0'),
+                record.line,
+                record.inode.map_or(0, InodeNumber::get),
+                record.block.get()
+            );
+        }
+    }
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Extended attributes.
+
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use ext4::PhysicalBlock;
+use kernel::prelude::*;
+
+/// Extended attributes of an inode in memory.
+#[pin_data]
+pub(crate) struct InodeState {
+    block: AtomicU64,
+}
+
+impl InodeState {
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            block: AtomicU64::new(0),
+        })
+    }
+
+    /// The block that holds attributes.
+    pub(crate) fn block(&self) -> Option<PhysicalBlock> {
+        match self.block.load(Relaxed) {
+            0 => None,
+            block => Some(PhysicalBlock::new(block)),
+        }
+    }
+
+    pub(crate) fn set_block(&self, block: Option<PhysicalBlock>) {
+        self.block
+            .store(block.map_or(0, PhysicalBlock::get), Relaxed);
+    }
+}
