@@ -23,7 +23,9 @@ SERIES=7.3
 
 # Objects of this clone are kept apart from those of other clones that share the cache.
 BUILD=$CACHE/build/$(basename "$CLONE")-$(printf %s "$CLONE" | sha256sum | cut -c1-12)
-TOOLS_TARGET=$BUILD/tools-target
+TOOLS_BIN=$BUILD/bin
+# The crates that the tools use are the same in all clones.
+TOOLS_TARGET=$CACHE/tools-target
 
 # say TEXT...: one line of news, on stderr so that it never mixes with a command's output.
 say() {
