@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+#[macro_use] // The macros of proptest use `format!` as if it were there.
 extern crate std;
 
 pub mod checksum;
