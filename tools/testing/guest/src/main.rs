@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests of ferrofs that need a guest. `run` runs them inside one; see `--help`.
+
+mod bench;
+mod command;
+mod kernel_log;
+mod model;
+mod module;
+mod rng;
+mod runner;
+mod tests;
+
+use clap::Parser;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// The tests of ferrofs that need a guest.
+#[derive(Debug, Parser)]
+#[command(name = "ferrofs-test")]
+struct Options {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// In a guest: loads the module, runs tests, one line of result for each, and removes the module
+    Run(runner::RunOptions),
+    /// Lists the tests
+    List,
+    /// In a guest: runs one test in this process; for `run`
+    One(runner::OneOptions),
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().action {
+        Action::Run(options) => runner::run(&options),
+        Action::One(options) => runner::one(&options),
+        Action::List => {
+            for test in tests::all() {
+                println!("{:<20} {}", test.name, test.about);
+            }
+            Ok(true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ferrofs-test: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
