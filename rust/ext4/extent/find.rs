@@ -130,8 +130,10 @@ pub(super) struct Path {
 impl Path {
     /// Goes to the leaf that maps `at` or would map it, and holds that leaf.
     ///
-    /// The nodes on the way have the right depths, hence are different blocks, and `at` is less than the
-    /// `end` of each (unless it is [`LogicalBlock::COUNT`]).
+    /// What makes the tree sane on this way is checked, even if the nodes have been verified before: it
+    /// was perhaps for another place in a tree. So they have the right depths, hence are different
+    /// blocks, and the right first keys, and `at` is less than the `end` of each (unless it is
+    /// [`LogicalBlock::COUNT`]).
     pub(super) fn to<'r, R: NodeReader>(
         root: &'r [u8; ROOT_SIZE],
         reader: &R,
@@ -147,6 +149,13 @@ impl Path {
         for level in 0..=path.depth {
             let node = Node::new(&bytes, below).map_err(bad)?;
             let step = &mut path.steps[level];
+            match node.raw().first().map(Entry::key) {
+                Some(found) if level > 0 && found != step.first => {
+                    let expected = step.first;
+                    return Err(bad(ExtentError::FirstKey { found, expected }));
+                }
+                _ => {}
+            }
             step.entries = node.header.entries();
             step.max = node.header.max();
             step.index = node.rank(at);

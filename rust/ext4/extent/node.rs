@@ -622,11 +622,11 @@ pub(super) fn set_key(bytes: &mut [u8], index: usize, key: u32) -> Result<(), Ex
 /// Makes `to` a node with the depth and the entries of `from`, in as much room as `to` has.
 pub(super) fn copy(from: Node<'_>, to: &mut [u8]) -> Result<(), ExtentError> {
     clear(to, from.header.depth());
-    append(from, to)
+    append(from.raw(), to)
 }
 
-/// Puts the entries of `from` behind those of `to`.
-pub(super) fn append(from: Node<'_>, to: &mut [u8]) -> Result<(), ExtentError> {
+/// Puts entries behind those of a node.
+pub(super) fn append(entries: &[Entry], to: &mut [u8]) -> Result<(), ExtentError> {
     let old = Header::read(to)?.entries();
-    splice(to, None, old, 0, from.raw()).map(|_| ())
+    splice(to, None, old, 0, entries).map(|_| ())
 }

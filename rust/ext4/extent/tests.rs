@@ -3,6 +3,8 @@
 //! Tests of extent trees.
 
 mod cases;
+mod corrupt;
+mod images;
 mod random;
 mod store;
 

@@ -75,19 +75,34 @@ impl<S: NodeStore> Tree<'_, S> {
         if left_step.block == right_step.block {
             return Err(bad(ExtentError::Shared(left_step.block)));
         }
-        let room = {
+        let (last, room, left_end) = {
             let bytes = self.read(&left_step, below)?;
-            let header = Node::new(&bytes, below).map_err(bad)?.header;
-            match header.entries() {
+            let node = Node::new(&bytes, below).map_err(bad)?;
+            let used = node.header.entries();
+            let Some(last) = used.checked_sub(1) else {
                 // The key of an empty leaf would have to change.
-                0 => return Ok(false),
-                used => filled(header.max()).saturating_sub(used),
-            }
+                return Ok(false);
+            };
+            let extent = match below {
+                0 => node.extent(last).map_err(bad)?,
+                _ => None,
+            };
+            (last, filled(node.header.max()).saturating_sub(used), extent)
         };
         let right = self.read(&right_step, below)?;
         let right_node = Node::new(&right, below).map_err(bad)?;
         if right_node.header.entries() > room {
             return Ok(false);
+        }
+        // Extents that continue each other across the border become one.
+        let mut moved = right_node.raw();
+        let mut joined = None;
+        if let (Some(left_end), Some((_, rest))) = (left_end, moved.split_first()) {
+            let right_start = right_node.extent(0).map_err(bad)?;
+            joined = right_start.and_then(|right_start| left_end.joined(&right_start));
+            if joined.is_some() {
+                moved = rest;
+            }
         }
 
         let checksum = self.store.checksum();
@@ -100,7 +115,10 @@ impl<S: NodeStore> Tree<'_, S> {
             }
             _ => NodeMut::Block(self.store.modify(above.block)?, checksum),
         };
-        node::append(right_node, &mut left_node).map_err(bad)?;
+        if let Some(joined) = joined {
+            node::splice(&mut left_node, None, last, 1, &[joined.into()]).map_err(bad)?;
+        }
+        node::append(moved, &mut left_node).map_err(bad)?;
         node::splice(&mut above_node, None, left + 1, 1, &[]).map_err(bad)?;
         drop((left_node, above_node, right));
         self.store.free(right_step.block)?;
