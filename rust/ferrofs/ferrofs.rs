@@ -22,18 +22,28 @@ use vfs::super_block::StatFs;
 
 mod alloc;
 mod checksum;
+mod completion;
 mod dir;
+mod direct;
 mod error;
+mod extent_status;
+mod extents;
+mod file;
+mod fsync;
 mod group;
 mod inode;
 mod map;
+mod mmap;
 mod mount;
 mod ops;
 mod options;
 mod orphan;
+mod read;
+mod resize;
 mod super_ops;
 mod truncate;
 mod volume;
+mod write;
 mod writeback;
 mod xattr;
 
@@ -43,6 +53,7 @@ pub(crate) struct Ferrofs;
 pub(crate) type SuperBlock = vfs::super_block::SuperBlock<Ferrofs>;
 pub(crate) type Inode = vfs::inode::Inode<Ferrofs>;
 pub(crate) type InodeRef = ARef<Inode>;
+pub(crate) type Kiocb<'a> = vfs::kiocb::Kiocb<'a, Ferrofs>;
 
 vfs::module_filesystem! {
     fs: Ferrofs,

@@ -50,8 +50,7 @@ pub(crate) struct InodeData {
     /// Which blocks hold the contents.
     #[pin]
     pub(crate) map: MapState,
-    /// Data that is on its way to the disk.
-    #[pin]
+    /// What writeback keeps.
     pub(crate) io: writeback::InodeState,
     /// Extended attributes.
     #[pin]
@@ -78,7 +77,7 @@ impl InodeData {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             map <- MapState::new(),
-            io <- writeback::InodeState::new(),
+            io: writeback::InodeState::new(),
             xattrs <- xattr::InodeState::new(),
             dir <- dir::InodeState::new(),
             flags: AtomicU32::new(0),
@@ -110,6 +109,11 @@ impl InodeData {
     /// Sets the size in bytes for the inode table; [`update`] stores it.
     pub(crate) fn set_disk_size(&self, size: u64) {
         self.disk_size.store(size, Relaxed);
+    }
+
+    /// Moves the size for the inode table to `size` if it is less: the data up to there is on the disk.
+    pub(crate) fn grow_disk_size(&self, size: u64) {
+        self.disk_size.fetch_max(size, Relaxed);
     }
 
     /// The project; 0 where there are none.
@@ -257,7 +261,6 @@ pub(crate) fn write(inode: &Inode, wait: bool) -> Result {
 
 /// The inode leaves memory. Without links, it leaves the disk as well.
 pub(crate) fn evict(inode: &Inode) {
-    inode.data().io.wait_until_idle();
     if inode.nlink() != 0 || inode.sb().is_read_only() {
         return;
     }

@@ -20,10 +20,10 @@ use vfs::journal::Journal;
 use vfs::transaction::Transaction;
 
 use crate::alloc::Allocator;
+use crate::completion::Conversions;
 use crate::options::Flags;
 use crate::options::Settings;
 use crate::orphan::Orphans;
-use crate::writeback::Conversions;
 
 /// Kinds of metadata blocks, by which a buffer remembers what it was verified as.
 pub(crate) mod kind {

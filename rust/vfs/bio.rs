@@ -217,6 +217,9 @@ pub trait Completion: Sized + Send + 'static {
     /// The file system whose folios are written.
     type FileSystem: FileSystem;
 
+    /// What the ends of all writes of a [`BioSet`] share, such as a worker.
+    type Shared: Send + Sync + 'static;
+
     /// Takes a bio that has ended.
     ///
     /// May be called from softirq context: must not sleep.
@@ -236,7 +239,8 @@ struct Front<C: Completion> {
 /// # Invariants
 ///
 /// `set` is an initialised bio set whose bios have room for a [`Front<C>`] in front. `users` is one
-/// plus the number of its bios; `idle` is completed when it gets to zero.
+/// plus the number of its bios; `idle` is completed when it gets to zero. The value is pinned: there is
+/// no way to make one that is not.
 #[pin_data(PinnedDrop)]
 pub struct BioSet<C: Completion> {
     #[pin]
@@ -246,7 +250,7 @@ pub struct BioSet<C: Completion> {
     idle: kernel::sync::Completion,
     #[pin]
     _pin: PhantomPinned,
-    _context: PhantomData<C>,
+    shared: C::Shared,
 }
 
 // SAFETY: Bio sets may be used by any thread.
@@ -260,8 +264,8 @@ const RESERVE: u32 = 16;
 impl<C: Completion> BioSet<C> {
     const FRONT: usize = size_of::<Front<C>>();
 
-    /// Makes a bio set.
-    pub fn new() -> impl PinInit<Self, Error> {
+    /// Makes a bio set. What is `shared` is dropped after the last bio has ended.
+    pub fn new(shared: C::Shared) -> impl PinInit<Self, Error> {
         const { assert!(align_of::<Front<C>>() == 8 && size_of::<Front<C>>() % 8 == 0) };
         try_pin_init!(Self {
             set <- Opaque::try_ffi_init(|slot: *mut bindings::bio_set| {
@@ -280,7 +284,7 @@ impl<C: Completion> BioSet<C> {
             users: Atomic::new(1),
             idle <- kernel::sync::Completion::new(),
             _pin: PhantomPinned,
-            _context: PhantomData,
+            shared,
         }? Error)
     }
 
@@ -291,7 +295,7 @@ impl<C: Completion> BioSet<C> {
     ///
     /// `EINVAL` if `sb` is not on a block device.
     pub fn write<'a>(
-        self: Pin<&'a Self>,
+        &'a self,
         sb: &'a SuperBlock<C::FileSystem>,
         sector: u64,
         bytes: u64,
@@ -313,10 +317,7 @@ impl<C: Completion> BioSet<C> {
         self.users.fetch_add(1, Relaxed);
         // SAFETY: The bio is ours, with room for a `Front<C>` before it.
         unsafe {
-            front::<C>(bio).as_ptr().write(Front {
-                set: self.get_ref(),
-                context,
-            });
+            front::<C>(bio).as_ptr().write(Front { set: self, context });
             (*bio.as_ptr()).bi_iter.bi_sector = sector;
             (*bio.as_ptr()).bi_end_io = Some(end_write::<C>);
         }
@@ -325,6 +326,11 @@ impl<C: Completion> BioSet<C> {
             bio,
             _set: PhantomData,
         })
+    }
+
+    /// What the ends of all writes share.
+    pub fn shared(&self) -> &C::Shared {
+        &self.shared
     }
 
     /// One user less.
@@ -508,6 +514,17 @@ impl<C: Completion> CompletedBio<C> {
         }
     }
 
+    /// Calls `f` with the bio and with what is shared, which stays while `f` runs even if the bio does
+    /// not.
+    pub fn with_shared<R>(self, f: impl FnOnce(Self, &C::Shared) -> R) -> R {
+        // SAFETY: The set lives while this bio does, and from then on until `put()`.
+        let set = unsafe { &*(*front::<C>(self.bio).as_ptr()).set };
+        set.users.fetch_add(1, Relaxed);
+        let result = f(self, &set.shared);
+        set.put();
+        result
+    }
+
     /// Ends the writeback of what the bio carried. `result` is what went wrong after the write, or
     /// with it: it is recorded in the mapping, for `fsync` to report.
     pub fn finish(self, result: Result) {
@@ -627,11 +644,17 @@ impl<C: Completion> CompletedList<C> {
         self.head = bio;
     }
 
-    /// The first, left where it is.
-    pub fn peek(&self) -> Option<&C> {
-        let bio = NonNull::new(self.head)?;
-        // SAFETY: By the type invariants the front is initialised.
-        Some(unsafe { &(*front::<C>(bio).as_ptr()).context })
+    /// Takes the first if `condition` holds for it.
+    pub fn next_if(
+        &mut self,
+        condition: impl FnOnce(&CompletedBio<C>) -> bool,
+    ) -> Option<CompletedBio<C>> {
+        let bio = self.next()?;
+        if condition(&bio) {
+            return Some(bio);
+        }
+        self.push(bio);
+        None
     }
 
     /// Puts the bios in the order of `key`, the smallest first. Takes no memory.

@@ -371,6 +371,15 @@ impl<F: FileSystem> LockedFolio<F> {
         unsafe { bindings::filemap_dirty_folio(inode.mapping_ptr(), self.as_ptr()) };
     }
 
+    /// Whether one of the blocks that `bytes` touches is dirty.
+    pub fn is_range_dirty(&self, bytes: Range<usize>) -> bool {
+        self.is_dirty()
+            && !bytes.is_empty()
+            && self
+                .state()
+                .is_none_or(|state| state.next_dirty(bytes).is_some())
+    }
+
     /// Waits until the folio's bytes may be changed, where the device needs them stable while it
     /// writes. Sleeps.
     pub fn wait_stable(&self) {

@@ -23,6 +23,12 @@ impl<F: FileSystem> SuperBlock<F> {
         NonNull::new(unsafe { (*self.as_ptr()).s_bdev })
     }
 
+    /// The largest size of a file in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        // SAFETY: The super block is valid; the field is set once, before there are files.
+        unsafe { (*self.as_ptr()).s_maxbytes as u64 }
+    }
+
     /// Whether the device has a volatile write cache.
     pub fn device_has_write_cache(&self) -> bool {
         self.bdev()

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading files into the page cache.
+//!
+//! A [`Reader`] goes through folios in file order. It asks the map once for each run of blocks and
+//! builds bios that grow over folios and runs for as long as the next block lies behind the last one
+//! on the disk. What has no blocks, or blocks that were never written, or lies behind the end of the
+//! file, is zeroed.
+
+use core::ops::Range;
+
+use ext4::PhysicalBlock;
+use kernel::iov::IovIterDest;
+use kernel::prelude::*;
+use vfs::bio::Flags;
+use vfs::bio::ReadBio;
+use vfs::block_device::SECTOR_SIZE;
+use vfs::folio::LockedFolio;
+use vfs::folio::ReadingFolio;
+use vfs::readahead::Readahead;
+
+use crate::direct;
+use crate::extent_status::Run;
+use crate::extent_status::Status;
+use crate::map;
+use crate::Ferrofs;
+use crate::Inode;
+use crate::Kiocb;
+
+/// Reads from an open file. Returns the count.
+pub(crate) fn read(kiocb: &mut Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+    if to.is_empty() {
+        return Ok(0);
+    }
+    if kiocb.is_direct() {
+        direct::read(kiocb, to)
+    } else {
+        kiocb.read_from_page_cache(to)
+    }
+}
+
+/// The device sector at which `block` begins.
+pub(crate) fn sector(inode: &Inode, block: PhysicalBlock) -> u64 {
+    block.get() << (inode.block_bits() - SECTOR_SIZE.trailing_zeros())
+}
+
+/// Reads one folio.
+pub(crate) fn read_folio(folio: LockedFolio<Ferrofs>) -> Result {
+    let folio = folio.start_read()?;
+    Reader::new(Flags::NONE, folio.size() as u64).fill(folio)
+    // The bio is sent off when the reader is dropped.
+}
+
+/// Reads ahead. An error is not reported: whoever needs the folio meets it again.
+pub(crate) fn readahead(mut folios: Readahead<'_, Ferrofs>) {
+    let mut reader = Reader::new(Flags::RAHEAD, folios.len() as u64);
+    while let Some(folio) = folios.next() {
+        if folio
+            .start_read()
+            .and_then(|folio| reader.fill(folio))
+            .is_err()
+        {
+            return;
+        }
+        reader.left = folios.len() as u64;
+    }
+}
+
+struct Reader {
+    flags: Flags,
+    /// What the map said last.
+    run: Option<Run>,
+    /// The bio that is being built.
+    bio: Option<ReadBio>,
+    /// How many bytes are to be read at most from now on.
+    left: u64,
+}
+
+impl Reader {
+    fn new(flags: Flags, bytes: u64) -> Self {
+        Reader {
+            flags,
+            run: None,
+            bio: None,
+            left: bytes,
+        }
+    }
+
+    /// Where `block` of the file is. The lock of its folio keeps that from changing.
+    fn run_at(&mut self, inode: &Inode, block: u32) -> Result<Run> {
+        if let Some(run) = self.run.filter(|run| (run.start..run.end).contains(&block)) {
+            return Ok(run);
+        }
+        let more = (self.left >> inode.block_bits()).clamp(1, u64::from(u32::MAX - block));
+        let run = map::lookup(inode, block, more as u32)?;
+        self.run = Some(run);
+        Ok(run)
+    }
+
+    /// Has all of `folio` read or zeroed that is not up to date.
+    fn fill(&mut self, mut folio: ReadingFolio<Ferrofs>) -> Result {
+        let bits = folio.inode().block_bits();
+        let mut at = 0;
+        while let Some(needed) = folio.next_needed(at) {
+            let pos = folio.pos() + needed.start as u64;
+            let size = folio.inode().size();
+            if pos >= size {
+                folio.zero(needed.start..folio.size());
+                break;
+            }
+            let block = (pos >> bits) as u32;
+            let run = self.run_at(folio.inode(), block)?;
+            // Blocks behind the one that holds the end of the file are not read: whoever preallocated
+            // them or wrote them before a truncation left in them what it liked.
+            let end = size
+                .next_multiple_of(1 << bits)
+                .min(u64::from(run.end) << bits);
+            let end = needed.end.min(needed.start + (end - pos) as usize);
+            let bytes = needed.start..end;
+            at = end;
+            match run.status {
+                Status::Written(start) => {
+                    let start = start
+                        .checked_add(u64::from(block - run.start))
+                        .ok_or(EOVERFLOW)?;
+                    match self.add(folio, bytes, start)? {
+                        Some(rest) => folio = rest,
+                        None => return Ok(()),
+                    }
+                }
+                Status::Hole | Status::Delayed | Status::Unwritten(_) => folio.zero(bytes),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has `bytes` of `folio` read from `start` on. Gives the folio back unless that was all of it.
+    fn add(
+        &mut self,
+        mut folio: ReadingFolio<Ferrofs>,
+        bytes: Range<usize>,
+        start: PhysicalBlock,
+    ) -> Result<Option<ReadingFolio<Ferrofs>>> {
+        let sector = sector(folio.inode(), start);
+        let whole = bytes == (0..folio.size());
+        loop {
+            let bio = match self.bio.take_if(|bio| bio.end_sector() == sector) {
+                Some(bio) => self.bio.insert(bio),
+                None => {
+                    // Whatever was built so far goes first.
+                    self.bio = None;
+                    let size = self.left.max(bytes.len() as u64);
+                    let bio = ReadBio::new(folio.inode().sb(), sector, size, self.flags)?;
+                    self.bio.insert(bio)
+                }
+            };
+            if whole {
+                match folio.add_whole(bio) {
+                    Ok(()) => return Ok(None),
+                    Err(same) => folio = same,
+                }
+            }
+            if folio.add_to(bio, bytes.clone()) {
+                return Ok(Some(folio));
+            }
+            // It is full.
+            self.bio = None;
+        }
+    }
+}
