@@ -121,15 +121,16 @@ impl<S: NodeStore> Tree<'_, S> {
         }
         drop(bytes);
         let new = [head, Some(middle), tail];
-        let shrinks = new.iter().flatten().count() < removed;
+        let added = new.iter().flatten().count();
         let change = Change {
             at: index,
             removed,
             new: Few::new(new),
         };
         self.splice(&path, &change)?;
-        if shrinks {
-            self.tidy_leaf(&path, at.get())?;
+        if added < removed {
+            let left = (path.leaf().entries + added).saturating_sub(removed);
+            self.tidy_leaf(&path, left, at.get())?;
         }
         Ok(Step::Changed(done))
     }

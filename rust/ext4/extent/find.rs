@@ -36,6 +36,19 @@ pub enum Mapping {
     },
 }
 
+impl Mapping {
+    /// Where on the device the block `at`, which is the one that was looked up, is or would best be:
+    /// where it continues the extent before it.
+    pub fn place(&self, at: LogicalBlock) -> Option<PhysicalBlock> {
+        let extent = match self {
+            Self::Extent(extent) => extent,
+            Self::Hole { before, .. } => before.as_ref()?,
+        };
+        let distance = at.distance_from(extent.logical())?;
+        extent.physical().checked_add(distance.into())
+    }
+}
+
 /// Finds what a block is mapped to.
 ///
 /// It reads one node of each level. `at` must be less than [`LogicalBlock::COUNT`]; the number itself is

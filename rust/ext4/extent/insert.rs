@@ -19,6 +19,9 @@ impl<S: NodeStore> Tree<'_, S> {
     ///
     /// # Errors
     ///
+    /// When it fails none of the blocks has been mapped, and they can be freed. So nothing that may fail
+    /// is done after the change; to shrink a tree is left to the other operations.
+    ///
     /// [`ExtentError::Mapped`] when a block is mapped already: the caller has looked before, so the tree
     /// must be corrupt. [`ExtentError::TooDeep`]; and what the store fails with.
     pub fn insert(&mut self, extent: Extent) -> Result<(), S::Error> {
@@ -59,10 +62,6 @@ impl<S: NodeStore> Tree<'_, S> {
             removed,
             new: Few::new([Some(joined), None, None]),
         };
-        self.splice(&path, &change)?;
-        if removed > 1 {
-            self.tidy_leaf(&path, start.get())?;
-        }
-        Ok(())
+        self.splice(&path, &change)
     }
 }

@@ -59,14 +59,8 @@ impl<S: NodeStore> Tree<'_, S> {
             let leaf = Node::new(&bytes, 0).map_err(bad)?;
             let footprint = Footprint::of_remove(path.depth() as u16);
             let Some(batch) = Batch::new(&path, &leaf, range.start, end, limit)? else {
-                let first = LogicalBlock::new(path.leaf().first);
-                if path.leaf().entries > 0 || path.depth() == 0 || first >= end {
-                    // All that is left begins after the range, or ends before it.
-                    break;
-                }
-                // An empty leaf: go on with the one before it.
-                end = first;
-                continue;
+                // All that is left begins after the range, or ends before it.
+                break;
             };
             drop(bytes);
             let count = batch.parts.iter().flatten().count();
@@ -100,7 +94,8 @@ impl<S: NodeStore> Tree<'_, S> {
 
 impl Batch {
     /// Collects up to `limit` extents with blocks in `start..end` from the end of a leaf, which is the
-    /// one for the last block of that range. `None` when there are none.
+    /// one for the last block of that range. `None` when there are none, except that a leaf which is empty
+    /// already goes.
     fn new<E: From<crate::Corrupt>>(
         path: &Path,
         leaf: &Node<'_>,
@@ -134,7 +129,7 @@ impl Batch {
             *slot = Some(part);
             at -= 1;
         }
-        if at == behind {
+        if at == behind && (path.leaf().entries > 0 || path.depth() == 0) {
             return Ok(None);
         }
         let new = [head, tail, None];

@@ -148,13 +148,12 @@ impl<S: NodeStore> Tree<'_, S> {
                 _ => path.step(level).block,
             };
             let allocated = self.store.allocate(goal).and_then(|(at, block)| {
+                // A bitmap that calls a node free is corrupt. At least it is not made free again.
                 let block = NodeMut::Block(block, checksum);
-                // A bitmap that calls a node free is corrupt.
-                let shared = path.has(at) || new.iter().flatten().any(|(other, _)| *other == at);
-                new[level] = Some((at, block));
-                if shared {
+                if path.has(at) || new.iter().flatten().any(|(other, _)| *other == at) {
                     return Err(bad(ExtentError::Shared(at)));
                 }
+                new[level] = Some((at, block));
                 Ok(())
             });
             if let Err(error) = allocated {

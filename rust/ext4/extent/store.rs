@@ -61,12 +61,16 @@ pub trait NodeStore: NodeReader {
     /// Whether the running transaction has room for a step that touches the tree like `nodes`, and frees
     /// `extents` extents of data beside.
     ///
-    /// The implementor may try to extend the transaction. Operations that consist of several steps ask
-    /// before each step but the first one, and end early when they are told no.
+    /// The implementor may try to extend the transaction, but not go on in another one: the root has not
+    /// been written yet. Operations that consist of several steps ask before the steps, and end early
+    /// when they are told no, though not before the first step.
     fn has_room(&mut self, nodes: Footprint, extents: usize) -> bool;
 }
 
 /// How many node blocks an operation touches at most, besides the inode with the root.
+///
+/// An operation that fails may in addition free what it has allocated, for which the same bitmaps and
+/// descriptors change that have changed already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Footprint {
     /// Blocks of existing nodes that are changed.
@@ -80,20 +84,25 @@ pub struct Footprint {
 impl Footprint {
     /// For [`Tree::insert`](super::Tree::insert) into a tree of the given depth.
     ///
-    /// It changes one node in each level. Either all of them are split and the tree grows, or the extent
-    /// closes a gap and the tree shrinks: in each level two nodes are merged into the left one, and what
-    /// is left moves into the root.
+    /// It changes one node in each level at most, or splits all of them and moves the root.
     pub const fn of_insert(depth: u16) -> Self {
+        Self {
+            modified: depth,
+            allocated: depth + 1,
+            freed: 0,
+        }
+    }
+
+    /// For one step of [`Tree::convert`](super::Tree::convert), the change of one extent.
+    ///
+    /// Either it is like an insertion, or the tree shrinks: in each level two nodes are merged into the
+    /// left one, and what is left moves into the root.
+    pub const fn of_convert(depth: u16) -> Self {
         Self {
             modified: 2 * depth,
             allocated: depth + 1,
             freed: 2 * depth,
         }
-    }
-
-    /// For one step of [`Tree::convert`](super::Tree::convert), the change of one extent.
-    pub const fn of_convert(depth: u16) -> Self {
-        Self::of_insert(depth)
     }
 
     /// For one step of [`Tree::remove`](super::Tree::remove), the removal of some extents of one leaf.

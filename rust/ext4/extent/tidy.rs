@@ -21,13 +21,13 @@ use super::tree::Tree;
 use super::MAX_DEPTH;
 
 impl<S: NodeStore> Tree<'_, S> {
-    /// Does [`Self::tidy`] if the leaf of a path, in which there are now fewer entries, is nearly empty.
+    /// Does [`Self::tidy`] if the leaf of a path, which has only `left` entries now, is nearly empty.
     ///
-    /// To insert and to convert must be quick, so they do not look at the neighbours every time.
+    /// To convert must be quick, so it does not look at the neighbours every time.
     ///
     /// `at` is a block that this leaf is the one for.
-    pub(super) fn tidy_leaf(&mut self, path: &Path, at: u32) -> Result<(), S::Error> {
-        if path.depth() > 0 && path.leaf().entries <= path.leaf().max / 4 {
+    pub(super) fn tidy_leaf(&mut self, path: &Path, left: usize, at: u32) -> Result<(), S::Error> {
+        if path.depth() > 0 && left <= path.leaf().max / 4 {
             self.tidy(at)?;
         }
         Ok(())

@@ -34,8 +34,9 @@ pub enum Progress {
 ///
 /// An operation gets all that can fail done before it changes the first node. So when allocating or
 /// reading a node fails, the tree is as it was before that step (the operations that consist of several
-/// steps, for a range of blocks, may have done some of them). Only the freeing of blocks comes
-/// afterwards: when that fails, the blocks are lost to the free space, but the tree is right.
+/// steps, for a range of blocks, may have done some of them). Only what shrinks a tree and the freeing
+/// of blocks come afterwards: when that fails, the tree is right, but blocks that were to be freed may be
+/// lost to the free space.
 pub struct Tree<'a, S> {
     pub(super) root: &'a mut [u8; ROOT_SIZE],
     pub(super) store: &'a mut S,

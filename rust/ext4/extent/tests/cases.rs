@@ -370,3 +370,86 @@ fn walking_sees_the_extents_of_the_range() {
         Ok(None)
     );
 }
+
+#[test]
+fn the_best_place_continues_the_extent_before() {
+    let (root, store) = tree_of(&[extent(10, 5, 100, Written), extent(30, 5, 500, Written)]);
+    let place = |at| {
+        let at = LogicalBlock::new(at);
+        let mapping = find(&root, &store, at).unwrap();
+        mapping.place(at).map(PhysicalBlock::get)
+    };
+    assert_eq!(place(9), None);
+    assert_eq!(place(12), Some(102));
+    assert_eq!(place(20), Some(110));
+    assert_eq!(place(40), Some(510));
+}
+
+#[test]
+fn extents_that_meet_when_leaves_are_merged_are_joined() {
+    // Every second block is unwritten, until all are converted, leaf by leaf.
+    let blocks = |n| {
+        extent(
+            n,
+            1,
+            500 + u64::from(n),
+            if n % 2 == 0 { Written } else { Unwritten },
+        )
+    };
+    let extents: Vec<_> = (0..100).map(blocks).collect();
+    let (mut root, mut store) = tree_of(&extents);
+    assert_eq!(check(&root, &store), extents);
+    let mut tree = Tree::new(&mut root, &mut store, GOAL);
+    assert_eq!(tree.convert(range(0, 100), Written), Ok(Progress::Done));
+    // Those below different index nodes do not meet until these are merged.
+    let lens: Vec<_> = check(&root, &store).iter().map(Extent::len).collect();
+    assert_eq!(lens, [36, 36, 28]);
+    assert_eq!((depth(&root), store.nodes()), (Ok(0), 0));
+}
+
+/// Makes the leaf for a block empty, as no driver should leave it.
+fn empty_leaf(root: &[u8; ROOT_SIZE], store: &mut Store, at: u32) {
+    let (path, _) = super::super::find::Path::to(root, store, at).unwrap();
+    let block = path.leaf().block;
+    let mut bytes = store.bytes(block).unwrap();
+    super::super::node::clear(&mut bytes, 0);
+    super::super::node::seal(&mut bytes, store.checksum.unwrap());
+    store.set_bytes(block, bytes);
+}
+
+#[test]
+fn empty_leaves_are_tolerated_and_go() {
+    // Of the leaves at the start, in the middle and at the end.
+    for at in [0, 40, 98] {
+        let (mut root, mut store) = tree_of(&scattered(50));
+        empty_leaf(&root, &mut store, at);
+        let hole = find(&root, &store, LogicalBlock::new(at)).unwrap();
+        assert!(matches!(hole, Mapping::Hole { before: None, .. }));
+        let mut tree = Tree::new(&mut root, &mut store, GOAL);
+        let new = extent(at + 1, 1, 7, Unwritten);
+        tree.insert(new).unwrap();
+        assert_eq!(tree.find(new.logical()), Ok(Mapping::Extent(new)));
+        check(&root, &store);
+
+        empty_leaf(&root, &mut store, at + 1);
+        let mut tree = Tree::new(&mut root, &mut store, GOAL);
+        assert_eq!(tree.convert(range(0, 100), Unwritten), Ok(Progress::Done));
+        assert_eq!(
+            tree.remove(range(0, 100), |_, _| Ok(())),
+            Ok(Progress::Done)
+        );
+        assert_eq!((root, store.nodes()), (empty_root(), 0));
+    }
+}
+
+#[test]
+fn a_bitmap_that_calls_a_node_free_is_noticed() {
+    let (mut root, mut store) = tree_of(&scattered(24));
+    let (path, leaf) = super::super::find::Path::to(&root, &store, 46).unwrap();
+    drop(leaf);
+    store.next = path.leaf().block.get();
+    let mut tree = Tree::new(&mut root, &mut store, GOAL);
+    let result = tree.insert(extent(48, 1, 7, Written));
+    let shared = ExtentError::Shared(path.leaf().block);
+    assert_eq!(result, Err(Error::Corrupt(shared.into())));
+}

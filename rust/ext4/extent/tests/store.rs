@@ -55,7 +55,8 @@ pub(super) struct Store {
     disk: Rc<RefCell<Disk>>,
     block_size: usize,
     pub(super) checksum: Option<Checksummer>,
-    next: u64,
+    /// The block that will be allocated next.
+    pub(super) next: u64,
     /// After how many calls to fail; and that only once.
     pub(super) fail_in: Option<u32>,
     /// Whether nodes are read without being verified.
@@ -97,7 +98,7 @@ impl Store {
             let touched = &self.touched;
             let ok = touched.modified.len() <= allowed.modified.into()
                 && touched.allocated.len() <= allowed.allocated.into()
-                && touched.freed.len() <= allowed.freed.into();
+                && touched.freed.difference(&touched.allocated).count() <= allowed.freed.into();
             assert!(ok, "{touched:?} exceeds {allowed:?}");
         }
     }
