@@ -58,6 +58,8 @@ corrupt! {
     Extent(crate::extent::ExtentError);
     /// A directory.
     Directory(crate::dir::DirectoryError);
+    /// Extended attributes.
+    Xattr(crate::xattr::XattrError);
 }
 
 impl core::error::Error for Corrupt {}

@@ -15,6 +15,7 @@
 #[macro_use] // The macros of proptest use `format!` as if it were there.
 extern crate std;
 
+pub mod acl;
 pub mod checksum;
 pub mod dir;
 pub mod error;
@@ -27,6 +28,7 @@ pub mod htree;
 pub mod inode;
 pub mod superblock;
 pub mod types;
+pub mod xattr;
 
 #[cfg(test)]
 mod testing;
