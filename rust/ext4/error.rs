@@ -52,6 +52,8 @@ corrupt! {
     Superblock(crate::superblock::SuperblockError);
     /// A group descriptor.
     GroupDesc(crate::group_desc::GroupDescError);
+    /// A bitmap.
+    Bitmap(crate::bitmap::BitmapError);
     /// An inode.
     Inode(crate::inode::InodeError);
     /// An extent tree.

@@ -16,6 +16,7 @@
 extern crate std;
 
 pub mod acl;
+pub mod bitmap;
 pub mod checksum;
 pub mod dir;
 pub mod error;
@@ -26,6 +27,7 @@ pub mod group_desc;
 pub mod hash;
 pub mod htree;
 pub mod inode;
+pub mod inode_policy;
 pub mod superblock;
 pub mod types;
 pub mod xattr;

@@ -19,7 +19,7 @@ fn image(options: &[&str]) -> (Image, ValidSuperblock) {
     let mut image = Image::make(&all, 16384);
     image.debugfs(&[
         "mkdir directory",
-        "write /proc/self/cmdline file",
+        concat!("write ", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml file"),
         "symlink short target",
         &format!("symlink long {}", "x".repeat(100)),
         "mknod char c 5 1",
