@@ -56,6 +56,8 @@ corrupt! {
     Bitmap(crate::bitmap::BitmapError);
     /// An inode.
     Inode(crate::inode::InodeError);
+    /// A block of the orphan file.
+    OrphanFile(crate::orphan_file::OrphanError);
     /// An extent tree.
     Extent(crate::extent::ExtentError);
     /// A directory.

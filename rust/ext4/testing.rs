@@ -129,6 +129,23 @@ impl Image {
         self.run("e2fsck", &["-fn"]);
     }
 
+    /// Lets `e2fsck` repair what it finds, without questions. It must find nothing that needs a person.
+    pub(crate) fn repair(&mut self) {
+        let file = TemporaryFile::new();
+        fs::write(&file.0, &self.bytes).unwrap();
+        let path = env::var("PATH").unwrap_or_default();
+        let output = Command::new("e2fsck")
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .arg("-fp")
+            .arg(&file.0)
+            .output()
+            .unwrap();
+        // 1 says that errors were corrected.
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 1)), "{output:?}");
+        self.bytes = fs::read(&file.0).unwrap();
+    }
+
     pub(crate) fn superblock(&self) -> &Superblock {
         Superblock::from_bytes(&self.bytes[superblock::OFFSET..]).unwrap()
     }
