@@ -26,6 +26,8 @@ BUILD=$CACHE/build/$(basename "$CLONE")-$(printf %s "$CLONE" | sha256sum | cut -
 TOOLS_BIN=$BUILD/bin
 # The crates that the tools use are the same in all clones.
 TOOLS_TARGET=$CACHE/tools-target
+# Test programs from the registry of crates.
+CRATES=$CACHE/crates
 
 # say TEXT...: one line of news, on stderr so that it never mixes with a command's output.
 say() {
@@ -62,6 +64,21 @@ stock_tree() {
 }
 debug_tree() {
 	printf '%s\n' "$CACHE/linux/$(kernel_release)/debug"
+}
+
+# Some thousands of files of the kernel's source, in an archive that unpacks fast, for tests that want a real tree.
+sample_tar() {
+	printf '%s\n' "$CACHE/linux/$(kernel_release)/sample.tar"
+}
+
+# guest_environment: sets for vm-runner what it cannot know.
+guest_environment() {
+	FERROFS_RELEASE=$(kernel_release)
+	FERROFS_DEBUG_KERNEL=$(debug_tree)/linux
+	FERROFS_SAMPLE_TAR=$(sample_tar)
+	FERROFS_STAMPS=$STAMPS
+	FERROFS_STOCK_TREE=$(stock_tree)
+	export FERROFS_RELEASE FERROFS_DEBUG_KERNEL FERROFS_SAMPLE_TAR FERROFS_STAMPS FERROFS_STOCK_TREE
 }
 
 # config_value FILE NAME: the value of CONFIG_NAME in a kernel configuration, without quotes; empty when not set.

@@ -7,6 +7,7 @@
 //! - `FERROFS_DEBUG_KERNEL`: the debug kernel's program, if it was built;
 //! - `FERROFS_KO_STOCK`, `FERROFS_KO_DEBUG`: the module for the two kernels, each if it was built;
 //! - `FERROFS_SCRATCH`: a folder for disks and other passing files;
+//! - `FERROFS_SAMPLE_TAR`: an archive of a real tree of files, which is passed on to the guest;
 //! - `FERROFS_STAMPS`: where the answer of the probe for KVM is remembered.
 
 mod guest;
@@ -132,14 +133,15 @@ fn make_job(options: &Options, scratch: &Path) -> anyhow::Result<Job> {
         Kernel::Debug => (Guest::Uml, "/dev/ubda", "/dev/ubdb", "FERROFS_KO_DEBUG"),
     };
     let mut environment: Vec<(String, String)> = [
-        (
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ),
+        ("PATH", variable("PATH")?.as_str()),
         ("HOME", "/root"),
         ("LC_ALL", "C.UTF-8"),
         ("NVME_DISK", nvme),
         ("SATA_DISK", sata),
+        (
+            "FERROFS_SAMPLE_TAR",
+            variable("FERROFS_SAMPLE_TAR")?.as_str(),
+        ),
         (
             "FERROFS_KERNEL",
             if guest == Guest::Uml {
