@@ -11,6 +11,7 @@
 #include "helpers/bio.c"
 #include "helpers/buffer.c"
 #include "helpers/file.c"
+#include "helpers/credentials.c"
 #include "helpers/fs.c"
 #include "helpers/journal.c"
 #include "helpers/names.c"

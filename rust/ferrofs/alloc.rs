@@ -1,56 +1,174 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocation of blocks and inodes.
+//! Which blocks and inodes are free, and finding some.
+//!
+//! The disk is cut into groups, each with a bitmap of its blocks and one of its inodes. Free space is
+//! known at three levels:
+//!
+//! - counters for the whole file system, where space is *reserved* before it is looked for ([`space`]);
+//! - for each group, how much is free and how long its longest run is, readable without a lock, so that
+//!   a search passes over most groups by looking at a number ([`groups`]);
+//! - for a group that is used, a summary of its bitmap in memory, made when it is first needed, in which
+//!   runs are found without scanning bits.
+//!
+//! The bitmaps and descriptors on disk are changed in the caller's transaction, under the lock of their
+//! group. Blocks that are freed are free on disk as soon as the transaction commits, and not used again
+//! before that ([`freed`]): otherwise a crash could leave a file that has another one's data.
 
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
+
+use kernel::error::code::EFBIG;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::sync::Mutex;
+use kernel::sync::SetOnce;
+use vfs::block_device::OpenDevice;
 use vfs::journal::CommitListener;
-use vfs::journal::Tid;
+
+mod bitmap;
+pub(crate) mod blocks;
+mod freed;
+mod groups;
+pub(crate) mod inodes;
+mod space;
+mod summary;
+mod zone;
+
+use freed::Waiting;
+use groups::Group;
+pub(crate) use space::is_privileged;
+use space::Space;
+use zone::Zone;
 
 use crate::SuperBlock;
 
-pub(crate) mod inodes;
+/// The free space of one mount.
+pub(crate) struct Allocator(Arc<Core>);
 
-struct Listener;
-
-impl CommitListener for Listener {
-    fn committed(&self, _tid: Tid) {}
-}
-
-/// What is free, group by group.
+/// What the allocator and the journal's callback share.
 #[pin_data]
-pub(crate) struct Allocator {
-    listener: Arc<Listener>,
+struct Core {
+    device: OpenDevice,
+    /// Of all groups, by number. Empty until the mount has loaded them.
+    groups: SetOnce<KVVec<Pin<KBox<Group>>>>,
+    zone: SetOnce<Zone>,
+    #[pin]
+    space: Space,
+    /// What was freed by transactions that are not committed. Taken with a group's lock held.
+    #[pin]
+    waiting: Mutex<Waiting>,
+    discard: AtomicBool,
 }
 
 impl Allocator {
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            listener: Arc::new(Listener, GFP_KERNEL)?,
-        })
+    /// An allocator that has no blocks yet.
+    pub(crate) fn new(device: OpenDevice) -> Result<Self> {
+        let core = Arc::pin_init(
+            try_pin_init!(Core {
+                device,
+                groups: SetOnce::new(),
+                zone: SetOnce::new(),
+                space <- Space::new(),
+                waiting <- kernel::new_mutex!(Waiting::new(), "ferrofs_freed"),
+                discard: AtomicBool::new(false),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        Ok(Self(core))
     }
 
-    /// Reads the descriptors.
-    pub(crate) fn load(&self, _sb: &SuperBlock) -> Result {
+    /// Takes in what the group descriptors say, and keeps space back from ordinary users.
+    ///
+    /// Called once at mount, after the journal was replayed.
+    pub(crate) fn load(&self, sb: &SuperBlock) -> Result {
+        let core = &*self.0;
+        let geometry = &sb.data().layout.geometry;
+        let mut list = KVVec::with_capacity(geometry.group_count() as usize, GFP_KERNEL)?;
+        let mut zone = zone::Builder::new();
+        let mut totals = groups::Totals::default();
+        for number in geometry.groups() {
+            let loaded = groups::load(sb, number, &mut zone)?;
+            totals.add(&loaded);
+            list.push(Group::new(number, &loaded)?, GFP_KERNEL)?;
+        }
+        core.space.set(&totals);
+        core.space.keep_back(sb)?;
+        core.set_discard(sb);
+        if !core.zone.populate(zone.finish()) || !core.groups.populate(list) {
+            return Err(EINVAL);
+        }
         Ok(())
     }
 
-    /// No more allocations.
-    pub(crate) fn stop(&self) {}
+    /// Nothing will be allocated any more.
+    pub(crate) fn stop(&self) {
+        self.0.discard.store(false, Relaxed);
+    }
 
+    /// What the journal tells of commits.
     pub(crate) fn commit_listener(&self) -> Arc<dyn CommitListener> {
-        self.listener.clone()
+        self.0.clone()
     }
 
+    /// Follows a change of the mount options.
+    pub(crate) fn settings_changed(&self, sb: &SuperBlock) {
+        self.0.set_discard(sb);
+    }
+
+    /// The number of free blocks on disk, as the super block counts them.
     pub(crate) fn free_blocks(&self) -> u64 {
-        0
+        self.0.space.free()
     }
 
+    /// The number of blocks that are neither used nor reserved for data in memory, those that only wait
+    /// for a commit included.
     pub(crate) fn unreserved_blocks(&self) -> u64 {
-        0
+        self.0.space.unreserved()
     }
 
+    /// The number of free inodes.
     pub(crate) fn free_inodes(&self) -> u32 {
-        0
+        self.0.space.free_inodes()
+    }
+
+    /// Sets `count` blocks aside for data that will be written later. `privileged` ones may use what is
+    /// kept back from others. `ENOSPC` when there are not as many.
+    ///
+    /// Blocks that wait for a commit do not count; see [`Self::commit_may_help`].
+    pub(crate) fn reserve(&self, count: u32, privileged: bool) -> Result {
+        self.0.space.reserve(count, privileged)
+    }
+
+    /// Gives back what [`Self::reserve`] has set aside and nobody has allocated.
+    pub(crate) fn release(&self, count: u32) {
+        self.0.space.give_back(count);
+    }
+
+    /// Whether there are freed blocks that the next commit makes free: after `ENOSPC`, and outside of any
+    /// transaction, force a commit and try again.
+    pub(crate) fn commit_may_help(&self) -> bool {
+        self.0.space.pending() > 0
+    }
+
+    /// Whether one of the blocks from `start` on holds metadata that belongs to no file.
+    pub(crate) fn is_system_zone(&self, start: u64, count: u64) -> bool {
+        let zone = self.0.zone.as_ref();
+        zone.is_some_and(|zone| zone.overlaps(start..start.saturating_add(count)))
+    }
+}
+
+impl Core {
+    /// The group with this number. The number is one of the geometry's.
+    fn group(&self, group: ext4::Group) -> Result<&Group> {
+        let groups = self.groups.as_ref().ok_or(EFBIG)?;
+        let group = groups.get(group.get() as usize).ok_or(EFBIG)?;
+        Ok(group.as_ref().get_ref())
+    }
+
+    fn set_discard(&self, sb: &SuperBlock) {
+        let wanted = sb.data().settings().has(crate::options::Flags::DISCARD);
+        let can = self.device.max_discard() != 0;
+        self.discard.store(wanted && can, Relaxed);
     }
 }

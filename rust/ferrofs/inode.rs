@@ -40,6 +40,7 @@ pub(crate) use load::get;
 pub(crate) use load::get_journal;
 pub(crate) use load::get_orphan;
 pub(crate) use store::modify_raw;
+pub(crate) use store::modify_raw_of;
 pub(crate) use store::read_raw;
 pub(crate) use store::update;
 pub(crate) use store::UPDATE_CREDITS;

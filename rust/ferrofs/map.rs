@@ -1,79 +1,361 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The map of a file: which blocks hold its contents.
+//! The map of a file: from its blocks to those of the disk.
+//!
+//! On disk the map is an extent tree, whose root is in the inode ([`ext4::extent`]). In memory each inode
+//! keeps the root, and a cache of what is known of its blocks ([`extent_status`](crate::extent_status)),
+//! behind one lock: the *map lock*. It is taken within a transaction, never the other way round, and no
+//! page cache work is done under it.
+//!
+//! Data goes through three states. A write to memory [reserves](reserve) space and marks its blocks as
+//! delayed. Writeback [allocates](allocate) them, as unwritten extents that read as zeroes. When the data
+//! is on the disk, [`convert`] makes the extents written. Blocks of directories and symbolic links are
+//! [created](create) at once.
 
-use ext4::inode::BLOCK_LENGTH;
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
+
+use ext4::extent;
+use ext4::extent::Mapping;
+use ext4::extent::State;
+use ext4::extent::ROOT_SIZE;
+use ext4::LogicalBlock;
+use kernel::error::code::EFBIG;
+use kernel::error::code::ENOSPC;
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::SpinLock;
+use vfs::memory::NoFs;
+use vfs::rwsem::RwSemaphore;
+use vfs::rwsem::WriteGuard;
 
-use crate::extent_status::Run;
+use crate::alloc;
+use crate::extent_status::Cache;
+pub(crate) use crate::extent_status::Run;
+use crate::extent_status::Spare;
+pub(crate) use crate::extent_status::Status;
 use crate::Inode;
+use crate::SuperBlock;
+
+mod change;
+mod nodes;
+mod remove;
+
+pub(crate) use change::allocate;
+pub(crate) use change::convert;
+pub(crate) use change::create;
+pub(crate) use change::create_credits;
+use nodes::Failure;
+use nodes::Nodes;
+pub(crate) use remove::remove;
+pub(crate) use remove::REMOVE_CREDITS;
+
+/// How often an operation that found no space waits for a commit to free some.
+const COMMITS_FOR_SPACE: u32 = 3;
 
 /// The map of an inode in memory.
 #[pin_data]
 pub(crate) struct MapState {
     #[pin]
-    root: SpinLock<[u8; BLOCK_LENGTH]>,
+    tree: RwSemaphore<Tree>,
+    /// A copy of the root, for storing the inode: may be read with the contents of a buffer held.
+    #[pin]
+    root: SpinLock<[u8; ROOT_SIZE]>,
+    /// Grows with every change of a mapping.
+    sequence: AtomicU64,
+}
+
+/// What the map lock guards.
+struct Tree {
+    root: [u8; ROOT_SIZE],
+    cache: Cache,
+    /// Blocks that are reserved for nodes of the tree, besides one for each delayed block.
+    reserved_nodes: u32,
 }
 
 impl MapState {
     /// The map of an inode of which nothing is known yet.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            root <- new_spinlock!([0; BLOCK_LENGTH]),
-        })
+            tree <- vfs::new_rwsem!(
+                Tree {
+                    root: extent::empty_root(),
+                    cache: Cache::new(),
+                    reserved_nodes: 0,
+                },
+                "ferrofs_map"
+            ),
+            root <- new_spinlock!(extent::empty_root()),
+            sequence: AtomicU64::new(0),
+        }? Error)
     }
 
-    /// The root of the tree as it is to be stored in the inode. Takes a spinlock only.
-    pub(crate) fn root(&self) -> [u8; BLOCK_LENGTH] {
+    /// The root of the tree, or whatever else the inode has in its place, as it is to be stored. Takes a
+    /// spinlock only.
+    pub(crate) fn root(&self) -> [u8; ROOT_SIZE] {
         *self.root.lock()
     }
 
+    /// Takes over what the inode has in place of a root: the text of a short symbolic link.
+    pub(crate) fn set_root(&self, root: [u8; ROOT_SIZE]) {
+        let mut tree = self.tree.write();
+        tree.root = root;
+        *self.root.lock() = root;
+    }
+
     /// Takes over the root of an inode that was read, after checking it.
-    pub(crate) fn load(&self, _inode: &Inode, root: &[u8; BLOCK_LENGTH]) -> Result {
-        *self.root.lock() = *root;
+    pub(crate) fn load(&self, inode: &Inode, root: &[u8; ROOT_SIZE]) -> Result {
+        let sb = inode.sb();
+        extent::verify_root(root, |start, count| nodes::may_own(sb, start, count))
+            .map_err(|what| Failure::from(what).report(inode))?;
+        self.set_root(*root);
         Ok(())
     }
 
     /// Makes the map of a new inode: empty.
-    pub(crate) fn init_empty(&self) {}
+    pub(crate) fn init_empty(&self) {
+        self.set_root(extent::empty_root());
+    }
+
+    /// Locks the map for a change. Memory is allocated without entering the file system meanwhile.
+    fn lock(&self) -> Locked<'_> {
+        let scope = NoFs::enter();
+        Locked {
+            tree: self.tree.write(),
+            state: self,
+            _scope: scope,
+        }
+    }
 }
 
-/// Where `block` is. The run contains it, and goes on for up to `count` blocks behind it. Sleeps.
-pub(crate) fn lookup(_inode: &Inode, _block: u32, _count: u32) -> Result<Run> {
-    Err(EOPNOTSUPP)
+/// The map, to be changed.
+struct Locked<'a> {
+    tree: WriteGuard<'a, Tree>,
+    state: &'a MapState,
+    _scope: NoFs,
 }
 
-/// Where `block` is, if that is known in memory. Does not sleep.
-pub(crate) fn lookup_cached(_inode: &Inode, _block: u32) -> Option<Run> {
-    None
+impl Locked<'_> {
+    /// Ends a change of mappings: shows the new root, and tells those who remember a mapping.
+    fn publish(&self) {
+        *self.state.root.lock() = self.tree.root;
+        self.state.sequence.fetch_add(1, Ordering::Release);
+    }
+
+    /// What `block` is mapped to, in the cache or on the disk. The run begins at the block or before it.
+    fn find(&mut self, inode: &Inode, block: u32) -> Result<Run> {
+        if let Some(run) = self.tree.cache.find(block) {
+            return Ok(run);
+        }
+        let found = extent::find(
+            &self.tree.root,
+            &Nodes::new(inode),
+            LogicalBlock::new(block),
+        )
+        .map_err(|what| what.report(inode))?;
+        let run = match found {
+            Mapping::Extent(extent) => run_of(&extent),
+            Mapping::Hole { end, .. } => {
+                // Blocks in a hole on the disk may be delayed.
+                let next = self.tree.cache.at_or_after(block);
+                let end = next.map_or(end.get(), |next| next.start.min(end.get()));
+                Run {
+                    start: block,
+                    end: end.max(block.saturating_add(1)),
+                    status: Status::Hole,
+                }
+            }
+        };
+        // The cache is only that; without memory it stays as it is.
+        if let Ok(mut spare) = Spare::new() {
+            self.tree.cache.set(run, &mut spare);
+            self.tree.cache.trim();
+        }
+        Ok(run)
+    }
+
+    /// The holes in `range`, each with the memory for recording a change of it.
+    fn holes(&mut self, inode: &Inode, range: Range<u32>) -> Result<KVVec<(Run, Spare)>> {
+        let mut holes = KVVec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let run = self.find(inode, at)?;
+            if run.status == Status::Hole {
+                let hole = run.part(range.clone()).ok_or(EINVAL)?;
+                holes.push((hole, Spare::new()?), GFP_KERNEL)?;
+            }
+            at = run.end;
+        }
+        Ok(holes)
+    }
+
+    /// Reserves the space for `holes` and marks them as delayed; changes nothing on failure.
+    fn delay(&mut self, sb: &SuperBlock, holes: &mut [(Run, Spare)], privileged: bool) -> Result {
+        let count: u32 = holes.iter().map(|(run, _)| run.len()).sum();
+        if count == 0 {
+            return Ok(());
+        }
+        let alloc = &sb.data().alloc;
+        let nodes = self.nodes_for(sb, self.tree.cache.delayed().saturating_add(count));
+        let nodes = nodes.saturating_sub(self.tree.reserved_nodes);
+        alloc.reserve(count.checked_add(nodes).ok_or(ENOSPC)?, privileged)?;
+        self.tree.reserved_nodes += nodes;
+        for (run, spare) in holes {
+            let delayed = Run {
+                status: Status::Delayed,
+                ..*run
+            };
+            self.tree.cache.set(delayed, spare);
+        }
+        Ok(())
+    }
+
+    /// How many nodes the tree may get when `delayed` blocks are allocated.
+    ///
+    /// That is for the worst case of a tree that grows at its end: each block an extent of its own. Where
+    /// full nodes in the middle are split, the allocator's pool helps out.
+    fn nodes_for(&self, sb: &SuperBlock, delayed: u32) -> u32 {
+        if delayed == 0 {
+            return 0;
+        }
+        let Ok(root) = extent::Header::read(&self.tree.root) else {
+            return 0;
+        };
+        let room = root.max().saturating_sub(root.entries());
+        if root.depth() == 0 && delayed as usize <= room {
+            return 0;
+        }
+        // A node has a header and a checksum.
+        let per_node = ((sb.block_size() - 16) / 12).max(1);
+        let leaves = delayed.div_ceil(per_node) + 1;
+        leaves + leaves.div_ceil(per_node)
+    }
+
+    /// Gives back what is reserved for nodes beyond what the delayed blocks may still need.
+    fn settle_nodes(&mut self, sb: &SuperBlock) {
+        let needed = self.nodes_for(sb, self.tree.cache.delayed());
+        let excess = self.tree.reserved_nodes.saturating_sub(needed);
+        self.tree.reserved_nodes -= excess;
+        sb.data().alloc.release(excess);
+    }
+
+    /// Forgets what is known of `range` and gives back what is reserved for its delayed blocks.
+    fn forget(&mut self, sb: &SuperBlock, range: Range<u32>, spare: &mut Spare) {
+        let before = self.tree.cache.delayed();
+        self.tree.cache.forget(range, spare);
+        let given_up = before - self.tree.cache.delayed();
+        sb.data().alloc.release(given_up);
+        self.settle_nodes(sb);
+    }
 }
 
-/// Promises space for those of `count` blocks from `block` on that have none; they are delayed then.
-/// Called with a folio locked. Sleeps.
-pub(crate) fn reserve(_inode: &Inode, _block: u32, _count: u32) -> Result {
-    Err(EOPNOTSUPP)
+/// An extent of the disk as a run.
+fn run_of(extent: &extent::Extent) -> Run {
+    Run {
+        start: extent.logical().get(),
+        end: extent.end().get(),
+        status: match extent.state() {
+            State::Written => Status::Written(extent.physical()),
+            State::Unwritten => Status::Unwritten(extent.physical()),
+        },
+    }
 }
 
-/// Gives up the promise for those of `count` blocks from `block` on that are delayed. Sleeps.
-pub(crate) fn release(_inode: &Inode, _block: u32, _count: u32) -> Result {
-    Err(EOPNOTSUPP)
+/// The blocks from `start` on, `count` of them, as a range; `EFBIG` past the last block of a file.
+fn range(start: u32, count: u32) -> Result<Range<u32>> {
+    let end = start.checked_add(count).ok_or(EFBIG)?;
+    // The last number stands for "none" in the format.
+    Ok(start..end)
 }
 
-/// Finds a place on the disk for the delayed blocks around `block`, at least for it, and for `count` of
-/// them if it can. Returns the run that contains `block`, not written. Opens its own transaction. Sleeps.
-pub(crate) fn allocate(_inode: &Inode, _block: u32, _count: u32) -> Result<Run> {
-    Err(EOPNOTSUPP)
+/// What `block` is mapped to: a run that begins at it and has at most `max` blocks. Sleeps; `EIO` and
+/// `EFSCORRUPTED` come from reading the tree.
+pub(crate) fn lookup(inode: &Inode, block: impl Into<u32>, max: u32) -> Result<Run> {
+    let block = block.into();
+    let map = &inode.data().map;
+    let end = block.saturating_add(max.max(1));
+    if end == block {
+        return Err(EFBIG);
+    }
+    let known = map.tree.read().cache.find(block);
+    let run = match known {
+        Some(run) => run,
+        None => map.lock().find(inode, block)?,
+    };
+    run.part(block..end).ok_or(EFBIG)
 }
 
-/// Marks `count` blocks from `block` on as written, and moves the size on disk up to `disk_size`. Opens its
-/// own transaction. Sleeps.
-pub(crate) fn convert(_inode: &Inode, _block: u32, _count: u32, _disk_size: Option<u64>) -> Result {
-    Err(EOPNOTSUPP)
+/// As [`lookup`], if the answer is known and can be had without sleeping.
+pub(crate) fn lookup_cached(inode: &Inode, block: impl Into<u32>) -> Option<Run> {
+    let block = block.into();
+    let run = inode.data().map.tree.try_read()?.cache.find(block)?;
+    run.part(block..u32::MAX)
 }
 
-/// A number that changes whenever a block of the file gets another place or state.
-pub(crate) fn sequence(_inode: &Inode) -> u64 {
-    0
+/// A number that is another one after every change of a mapping of the file.
+///
+/// Who remembers a mapping reads this before looking it up, and the mapping holds as long as the number
+/// is the same and whatever keeps it so (a folio lock, for blocks under writeback) is held.
+pub(crate) fn sequence(inode: &Inode) -> u64 {
+    inode.data().map.sequence.load(Ordering::Acquire)
+}
+
+/// Makes sure that `count` blocks from `start` on can be written: space is reserved for those in holes,
+/// which are then delayed.
+///
+/// All or nothing: on failure nothing is reserved. `ENOSPC` when there is no space. Sleeps, not within a
+/// transaction; a folio may be locked.
+pub(crate) fn reserve(inode: &Inode, start: impl Into<u32>, count: u32) -> Result {
+    let sb = inode.sb();
+    let range = range(start.into(), count)?;
+    let privileged = alloc::is_privileged(sb);
+    let mut commits = 0;
+    loop {
+        let result = {
+            let mut map = inode.data().map.lock();
+            let mut holes = map.holes(inode, range.clone())?;
+            let result = map.delay(sb, &mut holes, privileged);
+            if result.is_ok() && !holes.is_empty() {
+                map.publish();
+            }
+            result
+        };
+        match result {
+            Err(error) if error == ENOSPC && commits < COMMITS_FOR_SPACE => {
+                commits += 1;
+                if !wait_for_space(sb)? {
+                    return Err(error);
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+/// After `ENOSPC`, outside of any transaction: makes blocks available that were freed lately. Returns
+/// whether trying again makes sense.
+pub(crate) fn wait_for_space(sb: &SuperBlock) -> Result<bool> {
+    let volume = sb.data();
+    if !volume.alloc.commit_may_help() {
+        return Ok(false);
+    }
+    volume.journal.force_commit()?;
+    Ok(true)
+}
+
+/// Gives up the delayed blocks among `count` blocks from `start` on: they are holes again. The others
+/// stay as they are. Sleeps.
+pub(crate) fn release(inode: &Inode, start: impl Into<u32>, count: u32) -> Result {
+    let range = range(start.into(), count)?;
+    let sb = inode.sb();
+    let mut map = inode.data().map.lock();
+    let mut at = range.start;
+    while let Some(run) = map.tree.cache.next_delayed(at..range.end) {
+        let mut spare = Spare::new()?;
+        map.forget(sb, run.start..run.end, &mut spare);
+        at = run.end;
+    }
+    map.publish();
+    Ok(())
 }

@@ -27,6 +27,7 @@ use vfs::journal::Settings as JournalSettings;
 use vfs::super_block::NewSuperBlock;
 use vfs::time::Timestamp;
 
+use crate::alloc::Allocator;
 use crate::checksum::crc32c;
 use crate::error;
 use crate::inode;
@@ -109,9 +110,11 @@ pub(crate) fn load(
     check_access(sb, &layout, &settings, log)?;
     describe(sb, &layout, &settings);
     let journal = Journal::new(sb.device()?);
+    let alloc = Allocator::new(sb.device()?)?;
     Volume::new(
         layout,
         journal,
+        alloc,
         super_buffer,
         super_offset,
         settings,

@@ -1,22 +1,150 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Orphans: inodes without links whose storage must be freed even after a crash.
+//! Orphans: inodes that must be looked after when the mount ends in a crash.
+//!
+//! An inode that has lost its last name while it is open must be freed at the next mount, and one that is
+//! being truncated, which can take several transactions, must be truncated to the end. Both are put into
+//! a list on disk in the transaction that makes them so, and taken out in the one that ends it.
+//!
+//! The list begins in the super block and goes on in a field of each inode. In memory its order is kept,
+//! so that an inode can be taken out of the middle.
 
+use ext4::InodeNumber;
 use kernel::prelude::*;
+use kernel::rbtree::RBTree;
+use kernel::sync::Mutex;
+use vfs::transaction::Credits;
+use vfs::transaction::Transaction;
 
+use crate::checksum::crc32c;
+use crate::error;
+use crate::error::Place;
+use crate::inode;
+use crate::truncate;
+use crate::Inode;
+use crate::InodeRef;
 use crate::SuperBlock;
+
+/// What [`add`] may change: the super block and the inode.
+pub(crate) const ADD_CREDITS: Credits = Credits::blocks(2);
+
+/// What [`remove`] may change: the super block or another inode, and the inode.
+pub(crate) const REMOVE_CREDITS: Credits = Credits::blocks(2);
 
 /// The orphans of a mount.
 #[pin_data]
-pub(crate) struct Orphans {}
+pub(crate) struct Orphans {
+    /// The list in reverse order: its head is the last one. Locked within a transaction.
+    #[pin]
+    list: Mutex<KVVec<InodeNumber>>,
+}
 
 impl Orphans {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {})
+        try_pin_init!(Self {
+            list <- kernel::new_mutex!(KVVec::new(), "ferrofs_orphans"),
+        }? Error)
     }
 }
 
-/// Finishes what the last mount could not.
-pub(crate) fn process(_sb: &SuperBlock) -> Result {
+/// Puts an inode into the list, unless it is there. Takes [`ADD_CREDITS`].
+pub(crate) fn add(txn: &Transaction<'_>, inode: &Inode) -> Result {
+    let volume = inode.sb().data();
+    let number = inode::number(inode);
+    let mut list = volume.orphans.list.lock();
+    if list.contains(&number) {
+        return Ok(());
+    }
+    list.reserve(1, GFP_KERNEL)?;
+    let head = list.last().copied();
+    inode::modify_raw(txn, inode, |raw| raw.set_next_orphan(head))?;
+    volume.write_superblock(txn, |superblock| {
+        superblock.set_last_orphan(Some(number));
+        superblock.update_checksum(crc32c);
+    })?;
+    list.push(number, GFP_KERNEL)?;
     Ok(())
+}
+
+/// Takes an inode out of the list, if it is there. Takes [`REMOVE_CREDITS`].
+pub(crate) fn remove(txn: &Transaction<'_>, inode: &Inode) -> Result {
+    let sb = inode.sb();
+    let volume = sb.data();
+    let number = inode::number(inode);
+    let mut list = volume.orphans.list.lock();
+    let Some(index) = list.iter().rposition(|&other| other == number) else {
+        return Ok(());
+    };
+    let next = index.checked_sub(1).map(|index| list[index]);
+    match list.get(index + 1) {
+        Some(&before) => {
+            inode::modify_raw_of(txn, sb, before, |raw| raw.set_next_orphan(next))?;
+        }
+        None => volume.write_superblock(txn, |superblock| {
+            superblock.set_last_orphan(next);
+            superblock.update_checksum(crc32c);
+        })?,
+    }
+    inode::modify_raw(txn, inode, |raw| raw.set_next_orphan(None))?;
+    if list.remove(index).is_err() {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+/// Finishes what the last mount could not: frees the inodes of the list without links and truncates the
+/// others to their size.
+///
+/// Called at mount, before anybody else uses inodes. Damage ends it early and is reported; the mount
+/// goes on.
+pub(crate) fn process(sb: &SuperBlock) -> Result {
+    let volume = sb.data();
+    let head =
+        volume.with_superblock(|superblock| InodeNumber::new(superblock.last_orphan.get()))?;
+    let inodes = collect(sb, head)?;
+    if inodes.is_empty() {
+        return Ok(());
+    }
+    let (mut freed, mut truncated) = (0, 0);
+    for inode in inodes {
+        if inode.nlink() == 0 {
+            freed += 1;
+        } else {
+            truncated += 1;
+            truncate::finish(&inode)?;
+        }
+        // Without links, dropping the last reference frees it.
+        drop(inode);
+    }
+    pr_info!(
+        "({}): {} orphaned inodes freed, {} truncated\n",
+        sb.id().to_str().unwrap_or("?"),
+        freed,
+        truncated
+    );
+    Ok(())
+}
+
+/// Follows the list from its head and remembers it in memory. Returns the inodes, the head first.
+fn collect(sb: &SuperBlock, head: Option<InodeNumber>) -> Result<KVVec<InodeRef>> {
+    let mut inodes = KVVec::new();
+    let mut seen = RBTree::new();
+    let mut next = head;
+    while let Some(number) = next {
+        if seen.get(&number.get()).is_some() {
+            error::corrupt(sb, Place::inode(number), "the list of orphans is a loop");
+            break;
+        }
+        let Ok(inode) = inode::get_orphan(sb, number) else {
+            break;
+        };
+        seen.try_create_and_insert(number.get(), (), GFP_KERNEL)?;
+        next = inode::read_raw(&inode, |raw| raw.next_orphan())?;
+        inodes.push(inode, GFP_KERNEL)?;
+    }
+    let mut list = sb.data().orphans.list.lock();
+    for inode in inodes.iter().rev() {
+        list.push(inode::number(inode), GFP_KERNEL)?;
+    }
+    Ok(inodes)
 }

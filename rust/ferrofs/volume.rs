@@ -61,7 +61,6 @@ pub(crate) struct Volume {
     /// Where in that block it begins, in bytes.
     pub(crate) super_offset: usize,
     /// Groups, and what is free in them.
-    #[pin]
     pub(crate) alloc: Allocator,
     /// Inodes whose storage must be freed even after a crash.
     #[pin]
@@ -81,6 +80,7 @@ impl Volume {
     pub(crate) fn new(
         layout: ValidSuperblock,
         journal: Journal,
+        alloc: Allocator,
         super_buffer: Buffer,
         super_offset: usize,
         settings: Settings,
@@ -92,7 +92,7 @@ impl Volume {
                 journal,
                 super_buffer,
                 super_offset,
-                alloc <- Allocator::new(),
+                alloc,
                 orphans <- Orphans::new(),
                 conversions <- Conversions::new(),
                 settings <- new_spinlock!(settings),

@@ -34,3 +34,14 @@ impl InodeState {
             .store(block.map_or(0, PhysicalBlock::get), Relaxed);
     }
 }
+
+/// What [`release`] may change.
+pub(crate) const RELEASE_CREDITS: vfs::transaction::Credits = vfs::transaction::Credits::blocks(0);
+
+/// Gives up the block of attributes of an inode that is being deleted.
+pub(crate) fn release(_txn: &vfs::transaction::Transaction<'_>, inode: &crate::Inode) -> Result {
+    match inode.data().xattrs.block() {
+        Some(_) => Err(EOPNOTSUPP),
+        None => Ok(()),
+    }
+}

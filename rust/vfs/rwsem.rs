@@ -21,7 +21,7 @@ macro_rules! new_rwsem {
     ($value:expr, $name:literal) => {
         $crate::rwsem::RwSemaphore::new(
             $value,
-            ::kernel::prelude::c_str!($name),
+            ::kernel::c_str!($name),
             ::kernel::sync::static_lock_class!(),
         )
     };
@@ -65,6 +65,19 @@ impl<T> RwSemaphore<T> {
             lock: self,
             _not_send: PhantomData,
         }
+    }
+
+    /// Shared access if that can be had without waiting.
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        // SAFETY: The semaphore is initialised.
+        if unsafe { bindings::down_read_trylock(self.semaphore.get()) } == 0 {
+            return None;
+        }
+        // INVARIANT: Just locked.
+        Some(ReadGuard {
+            lock: self,
+            _not_send: PhantomData,
+        })
     }
 
     /// Waits for exclusive access.

@@ -16,6 +16,7 @@ mod block_state;
 pub mod buffer;
 pub mod context;
 pub mod crc;
+pub mod credentials;
 pub mod dentry;
 pub mod dir;
 pub mod file;

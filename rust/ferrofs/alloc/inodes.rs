@@ -1,24 +1,317 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocation of inodes.
+//! Allocating and freeing inode numbers.
+//!
+//! Where an inode is decides where its data will be. So a file goes to the group of its directory, and
+//! directories are spread (the allocator of Grigory Orlov): those at the top of the tree over the whole
+//! disk, each with room for what will come to be in it, and those below near their parent while its
+//! group is not unlike others.
 
+use core::sync::atomic::Ordering::Relaxed;
+
+use ext4::group_desc::flags;
+use ext4::group_desc::GroupDesc;
+use ext4::Group;
 use ext4::InodeNumber;
+use kernel::error::code::ENOSPC;
 use kernel::prelude::*;
 use vfs::transaction::Credits;
 use vfs::transaction::Transaction;
+use vfs::transaction::Unsealed;
 
+use super::bitmap;
+use super::bitmap::Change;
+use super::bitmap::Which;
+use super::groups;
+use super::Core;
+use crate::error;
+use crate::error::Place;
+use crate::group;
+use crate::inode;
+use crate::volume::kind;
 use crate::Inode;
 use crate::SuperBlock;
 
-pub(crate) const ALLOCATE_CREDITS: Credits = Credits::blocks(2);
+/// What [`allocate`] may change: the bitmap, the descriptor, and the block of the inode table that it
+/// begins to use. The block bitmap and its descriptor, when the group was not in use at all.
+pub(crate) const ALLOCATE_CREDITS: Credits = Credits::blocks(5);
 
-/// Finds a free inode.
+/// What [`free`] may change: the bitmap and the descriptor.
+pub(crate) const FREE_CREDITS: Credits = Credits::blocks(2);
+
+/// The type of a directory in a mode.
+const S_IFMT: u16 = 0o170000;
+const S_IFDIR: u16 = 0o040000;
+
+/// Allocates an inode number for a new entry `name` of `dir`, of type and permissions `mode`.
+///
+/// Takes [`ALLOCATE_CREDITS`]. `ENOSPC` when there is none.
 pub(crate) fn allocate(
-    _txn: &Transaction<'_>,
-    _sb: &SuperBlock,
-    _dir: &Inode,
-    _mode: u16,
-    _name: &[u8],
+    txn: &Transaction<'_>,
+    sb: &SuperBlock,
+    dir: &Inode,
+    mode: u16,
+    name: &[u8],
 ) -> Result<InodeNumber> {
-    Err(EOPNOTSUPP)
+    let core = &*sb.data().alloc.0;
+    let geometry = &sb.data().layout.geometry;
+    let directory = mode & S_IFMT == S_IFDIR;
+    let parent = geometry
+        .locate_inode(inode::number(dir))
+        .map_or(Group::ZERO, |(group, _)| group);
+    let first = if directory {
+        let top = inode::number(dir) == InodeNumber::ROOT;
+        group_for_directory(sb, core, parent, top, name)?
+    } else {
+        group_for_file(sb, core, parent, name)?
+    };
+    for step in 0..geometry.group_count() {
+        let number = Group::new((first.get() + step) % geometry.group_count());
+        let group = core.group(number)?;
+        if group.free_inodes.load(Relaxed) == 0 {
+            continue;
+        }
+        if let Some(index) = allocate_in(txn, sb, core, group, directory)? {
+            return geometry.inode_at(number, index).ok_or(EINVAL);
+        }
+    }
+    Err(ENOSPC)
+}
+
+/// Any number that depends on the name, the same for the same name.
+fn spread(name: &[u8], groups: u32) -> u32 {
+    let hash = name.iter().fold(5381u32, |hash, &byte| {
+        hash.wrapping_mul(33) ^ u32::from(byte)
+    });
+    hash % groups.max(1)
+}
+
+/// The parent's group, or else one that the name leads to, or the next one with room.
+fn group_for_file(sb: &SuperBlock, core: &Core, parent: Group, name: &[u8]) -> Result<Group> {
+    let groups = sb.data().layout.geometry.group_count();
+    let has_room = |number: u32| -> Result<bool> {
+        let group = core.group(Group::new(number))?;
+        Ok(group.free_inodes.load(Relaxed) != 0 && group.free() != 0)
+    };
+    if has_room(parent.get())? {
+        return Ok(parent);
+    }
+    // Files of other full directories try others first, so that they do not all meet in one group.
+    let mut at = (parent.get() + spread(name, groups)) % groups;
+    let mut step = 1;
+    while step < groups {
+        at = (at + step) % groups;
+        if has_room(at)? {
+            return Ok(Group::new(at));
+        }
+        step *= 2;
+    }
+    Ok(parent)
+}
+
+/// What Orlov's rules compare a group with.
+struct Limits {
+    free_inodes: u32,
+    free_blocks: u32,
+    directories: u32,
+}
+
+impl Limits {
+    fn allow(&self, group: &groups::Group) -> bool {
+        let free_inodes = group.free_inodes.load(Relaxed);
+        free_inodes != 0
+            && free_inodes >= self.free_inodes
+            && group.free() >= self.free_blocks
+            && group.directories.load(Relaxed) <= self.directories
+    }
+}
+
+fn group_for_directory(
+    sb: &SuperBlock,
+    core: &Core,
+    parent: Group,
+    top: bool,
+    name: &[u8],
+) -> Result<Group> {
+    let geometry = &sb.data().layout.geometry;
+    let groups = geometry.group_count();
+    let (inodes, blocks, directories) = core.space.averages(groups);
+    let clamp = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    if top {
+        // The group with the fewest directories of those with more room than most.
+        let start = spread(name, groups);
+        let limits = Limits {
+            free_inodes: clamp(inodes),
+            free_blocks: clamp(blocks),
+            directories: u32::MAX,
+        };
+        let mut best: Option<(u32, Group)> = None;
+        for step in 0..groups {
+            let number = Group::new((start + step) % groups);
+            let group = core.group(number)?;
+            let count = group.directories.load(Relaxed);
+            if limits.allow(group) && best.is_none_or(|(fewest, _)| count < fewest) {
+                best = Some((count, number));
+            }
+        }
+        if let Some((_, number)) = best {
+            return Ok(number);
+        }
+    }
+    // Not much worse than the average in any respect.
+    let limits = Limits {
+        free_inodes: clamp(inodes).saturating_sub(geometry.inodes_per_group() / 4),
+        free_blocks: clamp(blocks).saturating_sub(geometry.clusters_per_group() / 4),
+        directories: clamp(directories) + geometry.inodes_per_group() / 16,
+    };
+    for step in 0..groups {
+        let number = Group::new((parent.get() + step) % groups);
+        if limits.allow(core.group(number)?) {
+            return Ok(number);
+        }
+    }
+    Ok(parent)
+}
+
+/// Allocates in one group; `None` when it has none or is damaged.
+fn allocate_in(
+    txn: &Transaction<'_>,
+    sb: &SuperBlock,
+    core: &Core,
+    group: &groups::Group,
+    directory: bool,
+) -> Result<Option<u32>> {
+    let geometry = &sb.data().layout.geometry;
+    let mut state = group.lock();
+    if state.bad_inodes {
+        return Ok(None);
+    }
+    let from = match geometry.locate_inode(geometry.first_inode()) {
+        Some((first, index)) if first == group.number => index,
+        _ => 0,
+    };
+    let index = match bitmap::find_free_inode(sb, group.number, from) {
+        Ok(Some(index)) => index,
+        Ok(None) => {
+            // The count was wrong: e2fsck will say so, and nobody looks here again.
+            group.free_inodes.store(0, Relaxed);
+            return Ok(None);
+        }
+        Err(_) => {
+            state.bad_inodes = true;
+            group.free_inodes.store(0, Relaxed);
+            return Ok(None);
+        }
+    };
+    begin_table_block(txn, sb, group.number, index)?;
+    let change = Change::begin(txn, sb, group.number, Which::Inodes)?;
+    let marked = change
+        .mark(index..index + 1, true, |descriptor| {
+            count_used(sb, descriptor, index, directory);
+        })
+        .and_then(|()| begin_block_bitmap(txn, sb, group.number));
+    if marked.is_err() {
+        state.bad_inodes = true;
+        group.free_inodes.store(0, Relaxed);
+        return Ok(None);
+    }
+    group.free_inodes.fetch_sub(1, Relaxed);
+    group.directories.fetch_add(directory.into(), Relaxed);
+    core.space.inode_used(directory);
+    Ok(Some(index))
+}
+
+/// Changes the counts in a descriptor for an inode that is used from now on.
+fn count_used(sb: &SuperBlock, descriptor: &mut GroupDesc, index: u32, directory: bool) {
+    let layout = &sb.data().layout;
+    let geometry = &layout.geometry;
+    descriptor.set_free_inodes(descriptor.free_inodes().saturating_sub(1));
+    if directory {
+        descriptor.set_used_dirs(descriptor.used_dirs() + 1);
+    }
+    if layout.desc_checksum.is_some() {
+        let initialised = descriptor.initialised_inodes(geometry, &layout.desc_checksum);
+        let initialised = initialised.max(index + 1);
+        descriptor.set_itable_unused(geometry.inodes_per_group() - initialised);
+    }
+}
+
+/// Zeroes the block of the inode table in which an inode is the first one ever to be used, unless
+/// somebody has zeroed the whole table before.
+fn begin_table_block(txn: &Transaction<'_>, sb: &SuperBlock, number: Group, index: u32) -> Result {
+    let layout = &sb.data().layout;
+    let geometry = &layout.geometry;
+    let (table, initialised, zeroed) = group::with_descriptor(sb, number, |descriptor| {
+        (
+            descriptor.inode_table(),
+            descriptor.initialised_inodes(geometry, &layout.desc_checksum),
+            descriptor.flags(&layout.desc_checksum) & flags::INODE_ZEROED != 0,
+        )
+    })?;
+    let (block, _) = geometry.inode_offset(index);
+    let first_in_block = block * geometry.inodes_per_block();
+    if zeroed || first_in_block < initialised {
+        return Ok(());
+    }
+    let block = table.checked_add(block.into()).ok_or(EINVAL)?;
+    drop(txn.create(block.get(), kind::INODE_TABLE, Unsealed)?);
+    Ok(())
+}
+
+/// Writes the block bitmap of a group of which no block was used so far: e2fsck wants one in each group
+/// that has inodes.
+fn begin_block_bitmap(txn: &Transaction<'_>, sb: &SuperBlock, number: Group) -> Result {
+    let layout = &sb.data().layout;
+    let uninit = group::with_descriptor(sb, number, |descriptor| {
+        descriptor.flags(&layout.desc_checksum) & flags::BLOCK_UNINIT != 0
+    })?;
+    if !uninit {
+        return Ok(());
+    }
+    Change::begin(txn, sb, number, Which::Blocks)?.mark(0..0, true, |_| ())
+}
+
+/// Frees the number of an inode that has left the disk.
+///
+/// Takes [`FREE_CREDITS`]. A number that is free already is damage, which is reported.
+pub(crate) fn free(txn: &Transaction<'_>, inode: &Inode) -> Result {
+    let sb = inode.sb();
+    let core = &*sb.data().alloc.0;
+    let geometry = &sb.data().layout.geometry;
+    let number = inode::number(inode);
+    let directory = inode.is_dir();
+    let located = geometry.locate_inode(number);
+    let (group, index) = match located {
+        Some(place) if number >= geometry.first_inode() => place,
+        _ => {
+            return Err(error::corrupt(
+                sb,
+                Place::inode(number),
+                "a reserved inode is to be freed",
+            ))
+        }
+    };
+    let group = core.group(group)?;
+    let mut state = group.lock();
+    if state.bad_inodes {
+        return Ok(());
+    }
+    let change = Change::begin(txn, sb, group.number, Which::Inodes)?;
+    let marked = change.mark(index..index + 1, false, |descriptor| {
+        descriptor.set_free_inodes(descriptor.free_inodes() + 1);
+        if directory {
+            descriptor.set_used_dirs(descriptor.used_dirs().saturating_sub(1));
+        }
+    });
+    if let Err(error) = marked {
+        state.bad_inodes = true;
+        group.free_inodes.store(0, Relaxed);
+        return Err(error);
+    }
+    group.free_inodes.fetch_add(1, Relaxed);
+    if directory {
+        group.directories.fetch_sub(1, Relaxed);
+    }
+    core.space.inode_freed(directory);
+    Ok(())
 }

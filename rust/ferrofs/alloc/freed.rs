@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks between being freed and being free.
+//!
+//! Until the transaction that frees them is on disk, a crash brings the old owner back. So they wait
+//! here, and only the commit makes them available. Without a journal there is nothing to wait for.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+
+use kernel::prelude::*;
+use vfs::journal::CommitListener;
+use vfs::journal::Tid;
+
+use super::Core;
+
+/// A run of blocks of one group that was freed.
+#[derive(Clone, Copy)]
+pub(super) struct Freed {
+    pub(super) tid: Tid,
+    pub(super) group: ext4::Group,
+    /// The number of its first bit in the group's bitmap.
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// The byte of the device where it begins.
+    position: u64,
+}
+
+impl Freed {
+    pub(super) fn new(
+        tid: Tid,
+        geometry: &ext4::Geometry,
+        group: ext4::Group,
+        bits: Range<u32>,
+    ) -> Self {
+        let block = geometry.block_of_bit(group, bits.start);
+        Self {
+            tid,
+            group,
+            first: bits.start,
+            count: bits.end - bits.start,
+            position: block.get() << geometry.block_size().bits(),
+        }
+    }
+
+    /// Its bits in the group's bitmap.
+    pub(super) fn bits(&self) -> Range<u32> {
+        self.first..self.first + self.count
+    }
+}
+
+/// The runs that are not available yet.
+pub(super) struct Waiting {
+    /// For their commit.
+    commit: KVVec<Freed>,
+    /// Committed, and being made available one after the other.
+    release: KVVec<Freed>,
+}
+
+impl Waiting {
+    pub(super) fn new() -> Self {
+        Self {
+            commit: KVVec::new(),
+            release: KVVec::new(),
+        }
+    }
+
+    /// The runs in a group.
+    pub(super) fn in_group(&self, group: ext4::Group) -> impl Iterator<Item = &Freed> {
+        let all = Iterator::chain(self.commit.iter(), self.release.iter());
+        all.filter(move |run| run.group == group)
+    }
+
+    fn add(&mut self, run: Freed) -> Result {
+        // A run that continues the one before is one with it.
+        if let Some(last) = self.commit.last_mut() {
+            let follows = last.tid == run.tid
+                && last.group == run.group
+                && last.first + last.count == run.first;
+            if follows {
+                last.count += run.count;
+                return Ok(());
+            }
+        }
+        self.commit.push(run, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Moves the runs that `tid` or an earlier transaction has freed on to be released. When there is no
+    /// memory for that, the next commit will do it.
+    fn commit(&mut self, tid: Tid) {
+        let is_committed = |run: &Freed| tid.is_at_least(run.tid);
+        let count = self.commit.iter().filter(|run| is_committed(run)).count();
+        if self.release.reserve(count, GFP_KERNEL).is_err() {
+            return;
+        }
+        let mut kept = 0;
+        for index in 0..self.commit.len() {
+            let run = self.commit[index];
+            if !is_committed(&run) || self.release.push(run, GFP_KERNEL).is_err() {
+                self.commit[kept] = run;
+                kept += 1;
+            }
+        }
+        self.commit.truncate(kept);
+    }
+}
+
+impl Core {
+    /// Makes room to remember one more run, so that [`Self::remember`] does not fail.
+    pub(super) fn prepare_to_free(&self) -> Result {
+        let mut waiting = self.waiting.lock();
+        // One for each task that may be between here and remember(), and more.
+        waiting.commit.reserve(64, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Remembers a run that a transaction frees. The lock of its group is held.
+    pub(super) fn remember(&self, run: Freed) {
+        if self.waiting.lock().add(run).is_err() {
+            // The blocks are free on disk and stay unused until the next mount.
+            pr_warn!("no memory to remember {} freed blocks\n", run.count);
+        }
+    }
+
+    /// Tells the device that a run is not needed any more, if the mount asks for that.
+    pub(super) fn discard_run(&self, run: &Freed) {
+        if !self.discard.load(Relaxed) {
+            return;
+        }
+        let length = u64::from(run.count) * self.device.buffer_size() as u64;
+        if let Err(error) = self.device.discard(run.position..run.position + length) {
+            pr_warn!("discarding freed blocks fails and is given up: {error:?}\n");
+            self.discard.store(false, Relaxed);
+        }
+    }
+
+    /// Makes a committed run available. The device learns of it before anybody can use it again.
+    fn release_run(&self, run: &Freed) -> Result {
+        self.discard_run(run);
+        let group = self.group(run.group)?;
+        let mut state = group.lock();
+        // Off the list and into the summary in one go, for whoever makes a summary.
+        {
+            let mut waiting = self.waiting.lock();
+            let rest = waiting.release.len().saturating_sub(1);
+            waiting.release.truncate(rest);
+        }
+        group.make_free(self, &mut state, run);
+        Ok(())
+    }
+}
+
+impl CommitListener for Core {
+    fn committed(&self, tid: Tid) {
+        self.waiting.lock().commit(tid);
+        loop {
+            let next = self.waiting.lock().release.last().copied();
+            let Some(run) = next else { return };
+            if self.release_run(&run).is_err() {
+                return;
+            }
+        }
+    }
+}

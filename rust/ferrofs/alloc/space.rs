@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How much space there is in all, and who may have it.
+//!
+//! A block is *available* until somebody reserves it: a write to memory that will need it, or an
+//! operation that is about to allocate. So the number of available blocks says whether a write can
+//! succeed, and allocating what is reserved cannot fail for want of space. Two parts are kept back: one
+//! for privileged users (the super block says how much), and a small pool for the nodes of extent trees,
+//! which nobody can know beforehand exactly.
+
+use core::cmp::Ordering;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use kernel::error::code::ENOSPC;
+use kernel::prelude::*;
+use kernel::sync::Mutex;
+use vfs::percpu::PercpuCounter;
+
+use super::groups::Totals;
+use crate::SuperBlock;
+
+/// The pool is this part of the disk at most ...
+const POOL_PART: u64 = 50;
+/// ... and at most as many blocks.
+const POOL_MAX: u64 = 4096;
+
+/// Requests of up to so many blocks are granted without a lock while many more are available.
+const SMALL: u32 = 256;
+/// How many more. It covers what some dozens of tasks take at the same moment.
+const PLENTY: i64 = 64 * SMALL as i64;
+
+/// Counts of free blocks and inodes.
+#[pin_data]
+pub(super) struct Space {
+    /// Free on disk, as far as the running transaction.
+    #[pin]
+    free: PercpuCounter,
+    /// Free, not reserved and not waiting for a commit.
+    #[pin]
+    available: PercpuCounter,
+    /// Free and waiting for the commit of the transaction that has freed them.
+    #[pin]
+    pending: PercpuCounter,
+    #[pin]
+    free_inodes: PercpuCounter,
+    #[pin]
+    directories: PercpuCounter,
+    /// For the privileged.
+    kept_back: AtomicU64,
+    pool: AtomicU64,
+    /// Held for a decision that needs exact numbers.
+    #[pin]
+    scarce: Mutex<()>,
+}
+
+impl Space {
+    pub(super) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            free <- PercpuCounter::new(0),
+            available <- PercpuCounter::new(0),
+            pending <- PercpuCounter::new(0),
+            free_inodes <- PercpuCounter::new(0),
+            directories <- PercpuCounter::new(0),
+            kept_back: AtomicU64::new(0),
+            pool: AtomicU64::new(0),
+            scarce <- kernel::new_mutex!((), "ferrofs_scarce"),
+        }? Error)
+    }
+
+    /// Begins with the sums over all groups.
+    pub(super) fn set(&self, totals: &Totals) {
+        self.free.set(totals.free_blocks as i64);
+        self.available.set(totals.free_blocks as i64);
+        self.free_inodes.set(totals.free_inodes as i64);
+        self.directories.set(totals.directories as i64);
+    }
+
+    /// Keeps back what the super block says, and the pool.
+    pub(super) fn keep_back(&self, sb: &SuperBlock) -> Result {
+        let volume = sb.data();
+        let reserved = volume.with_superblock(|superblock| superblock.reserved_blocks_count())?;
+        let blocks = volume.layout.geometry.blocks_count().get();
+        self.kept_back.store(reserved.min(blocks), Relaxed);
+        self.pool.store((blocks / POOL_PART).min(POOL_MAX), Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn free(&self) -> u64 {
+        self.free.sum().max(0) as u64
+    }
+
+    pub(super) fn unreserved(&self) -> u64 {
+        (self.available.sum() + self.pending.sum()).max(0) as u64
+    }
+
+    pub(super) fn free_inodes(&self) -> u32 {
+        u32::try_from(self.free_inodes.sum().max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// The average number of free inodes, free blocks and directories of `groups` groups.
+    pub(super) fn averages(&self, groups: u32) -> (u64, u64, u64) {
+        let groups = u64::from(groups.max(1));
+        let average = |counter: &PercpuCounter| counter.read().max(0) as u64 / groups;
+        (
+            average(&self.free_inodes),
+            average(&self.free),
+            average(&self.directories),
+        )
+    }
+
+    pub(super) fn pending(&self) -> i64 {
+        self.pending.sum()
+    }
+
+    /// Takes `count` blocks out of the available ones; `ENOSPC` when there are not as many for the
+    /// caller.
+    pub(super) fn reserve(&self, count: u32, privileged: bool) -> Result {
+        let mut floor = self.pool.load(Relaxed);
+        if !privileged {
+            floor += self.kept_back.load(Relaxed);
+        }
+        self.take(count, floor as i64)
+    }
+
+    /// As [`Self::reserve`], down to the last block: for what must not fail.
+    pub(super) fn reserve_from_pool(&self, count: u32) -> Result {
+        self.take(count, 0)
+    }
+
+    fn take(&self, count: u32, floor: i64) -> Result {
+        let needed = floor.saturating_add(count.into());
+        if count <= SMALL && self.available.compare(needed + PLENTY) == Ordering::Greater {
+            self.available.add(-i64::from(count));
+            return Ok(());
+        }
+        let _scarce = self.scarce.lock();
+        if self.available.sum() < needed {
+            return Err(ENOSPC);
+        }
+        self.available.add(-i64::from(count));
+        Ok(())
+    }
+
+    /// Returns what was taken.
+    pub(super) fn give_back(&self, count: u32) {
+        self.available.add(count.into());
+    }
+
+    /// Blocks that were reserved are used on disk from now on.
+    pub(super) fn used(&self, count: u32) {
+        self.free.add(-i64::from(count));
+    }
+
+    /// Blocks are free on disk from now on, and available after the next commit.
+    pub(super) fn freed(&self, count: u32) {
+        self.free.add(count.into());
+        self.pending.add(count.into());
+    }
+
+    /// The commit has come.
+    pub(super) fn committed(&self, count: u32) {
+        self.pending.add(-i64::from(count));
+        self.available.add(count.into());
+    }
+
+    /// Blocks of a group that turned out to be damaged are not available, whoever counted them.
+    pub(super) fn lost(&self, count: u32) {
+        self.available.add(-i64::from(count));
+    }
+
+    /// An inode was allocated.
+    pub(super) fn inode_used(&self, directory: bool) {
+        self.free_inodes.add(-1);
+        self.directories.add(directory.into());
+    }
+
+    /// An inode was freed.
+    pub(super) fn inode_freed(&self, directory: bool) {
+        self.free_inodes.add(1);
+        self.directories.add(-i64::from(directory));
+    }
+}
+
+/// Whether the current task may use the blocks that are kept back.
+pub(crate) fn is_privileged(sb: &SuperBlock) -> bool {
+    let settings = sb.data().settings();
+    vfs::credentials::filesystem_uid() == settings.reserved_uid
+        || (settings.reserved_gid != 0 && vfs::credentials::is_in_group(settings.reserved_gid))
+        || vfs::credentials::can_use_reserved_resources()
+}
