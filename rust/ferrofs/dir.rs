@@ -1,15 +1,170 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Directories.
+//! Open directories: listing names, positions, ioctls.
 
+use core::ops::ControlFlow;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering;
+
+use ext4::dir::Cursor;
+use ext4::dir::FileType;
+use ext4::dir::HashedEntry;
+use ext4::dir::PositionForm;
+use ext4::LogicalBlock;
+use kernel::alloc::KVVec;
+use kernel::fs::File;
+use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::sync::Mutex;
+use vfs::dir;
+use vfs::dir::Context;
+use vfs::dir::PositionWidth;
+use vfs::ioctl::Command;
 
-/// What is kept of a directory in memory.
+use crate::dir_blocks;
+use crate::fsync;
+use crate::ioctl;
+use crate::Ferrofs;
+use crate::Inode;
+
+/// What is kept of a directory in memory beside its blocks.
 #[pin_data]
-pub(crate) struct InodeState {}
+pub(crate) struct InodeState {
+    /// Before this block, a directory without an index has no room: where the search for room begins.
+    first_room: AtomicU32,
+}
 
 impl InodeState {
+    /// The state of a directory of which nothing is known.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {})
+        try_pin_init!(Self {
+            first_room: AtomicU32::new(0),
+        })
+    }
+
+    /// Where an insertion begins to look for room.
+    pub(crate) fn first_room(&self) -> LogicalBlock {
+        LogicalBlock::new(self.first_room.load(Ordering::Relaxed))
+    }
+
+    /// An insertion has found room here, and none before.
+    pub(crate) fn inserted(&self, block: LogicalBlock) {
+        self.first_room.store(block.get(), Ordering::Relaxed);
+    }
+
+    /// A name was removed from this block. The caller holds the directory's lock exclusively.
+    pub(crate) fn removed(&self, block: LogicalBlock) {
+        self.first_room.fetch_min(block.get(), Ordering::Relaxed);
+    }
+}
+
+/// The type of a file as `readdir(3)` tells it.
+fn file_type(file_type: FileType) -> dir::FileType {
+    match file_type {
+        FileType::Unknown => dir::FileType::Unknown,
+        FileType::Regular => dir::FileType::Regular,
+        FileType::Directory => dir::FileType::Directory,
+        FileType::CharacterDevice => dir::FileType::CharDevice,
+        FileType::BlockDevice => dir::FileType::BlockDevice,
+        FileType::Fifo => dir::FileType::Fifo,
+        FileType::Socket => dir::FileType::Socket,
+        FileType::Symlink => dir::FileType::Symlink,
+    }
+}
+
+fn position_form(file: &File) -> PositionForm {
+    match PositionWidth::of(file) {
+        PositionWidth::Narrow => PositionForm::Narrow,
+        PositionWidth::Wide => PositionForm::Wide,
+    }
+}
+
+/// How far an open directory has been read.
+struct Progress {
+    cursor: Cursor,
+    /// Where the entries of a leaf are sorted. Empty until the directory is first read.
+    scratch: KVVec<HashedEntry>,
+}
+
+/// An open directory.
+#[pin_data]
+pub(crate) struct OpenDirectory {
+    form: PositionForm,
+    #[pin]
+    progress: Mutex<Progress>,
+}
+
+/// The operations of open directories.
+pub(crate) struct Operations;
+
+#[vtable]
+impl dir::Operations for Operations {
+    type FileSystem = Ferrofs;
+    type OpenData = OpenDirectory;
+
+    fn open(_dir: &Inode, file: &File) -> Result<impl PinInit<OpenDirectory, Error>> {
+        let form = position_form(file);
+        let progress = Progress {
+            cursor: Cursor::start(form),
+            scratch: KVVec::new(),
+        };
+        Ok(try_pin_init!(OpenDirectory {
+            form,
+            progress <- new_mutex!(progress),
+        }))
+    }
+
+    fn iterate(dir: &Inode, _file: &File, open: &OpenDirectory, context: &mut Context) -> Result {
+        let directory = dir_blocks::open_detached(dir);
+        let mut progress = open.progress.lock();
+        let Progress { cursor, scratch } = &mut *progress;
+        if scratch.is_empty() {
+            let entries = directory.format().max_entries();
+            scratch.resize(entries, HashedEntry::default(), GFP_KERNEL)?;
+        }
+        // A position that is not where the last reading ended was set by the program.
+        let position = u64::try_from(context.position()).map_err(|_| EINVAL)?;
+        if position != cursor.position() {
+            *cursor = directory.cursor_at(position, open.form);
+        }
+        let result = directory.iterate(cursor, scratch, |entry, position| {
+            // Positions have 63 bits at most.
+            context.set_position(position as i64);
+            let Some(inode) = entry.inode else {
+                return ControlFlow::Continue(());
+            };
+            if context.emit(entry.name, inode.get().into(), file_type(entry.file_type)) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        context.set_position(cursor.position() as i64);
+        result.map_err(|error| error.report(dir))
+    }
+
+    fn seek(
+        dir: &Inode,
+        file: &File,
+        open: &OpenDirectory,
+        offset: i64,
+        whence: i32,
+    ) -> Result<i64> {
+        // With an order of hashes the end is the largest position, else that of the last entry.
+        let (max, end) = if dir_blocks::open(dir).has_hash_order() {
+            let end = open.form.end() as i64;
+            (end, end)
+        } else {
+            (dir.sb().max_bytes() as i64, dir.size() as i64)
+        };
+        dir::seek(file, offset, whence, max, end)
+    }
+
+    fn fsync(dir: &Inode, _file: &File, data_only: bool) -> Result {
+        fsync::sync(dir, data_only)
+    }
+
+    fn ioctl(dir: &Inode, file: &File, command: Command) -> Result<isize> {
+        ioctl::ioctl(dir, file, command)
     }
 }

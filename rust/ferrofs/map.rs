@@ -293,6 +293,11 @@ pub(crate) fn lookup_cached(inode: &Inode, block: impl Into<u32>) -> Option<Run>
     run.part(block..u32::MAX)
 }
 
+/// How many blocks of the file are delayed. Sleeps.
+pub(crate) fn delayed_blocks(inode: &Inode) -> u32 {
+    inode.data().map.tree.read().cache.delayed()
+}
+
 /// A number that is another one after every change of a mapping of the file.
 ///
 /// Who remembers a mapping reads this before looking it up, and the mapping holds as long as the number

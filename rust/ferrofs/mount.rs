@@ -35,6 +35,7 @@ use crate::options::Flags;
 use crate::options::Options;
 use crate::options::Settings;
 use crate::volume::Volume;
+use crate::xattr;
 use crate::Ferrofs;
 use crate::InodeRef;
 use crate::SuperBlock;
@@ -228,6 +229,7 @@ fn check_access(
 
 fn set_limits(sb: &mut NewSuperBlock<'_, Ferrofs>, layout: &ValidSuperblock) {
     sb.set_magic(MAGIC);
+    sb.set_xattr_handlers(xattr::HANDLERS);
     sb.set_uuid(&layout.uuid);
     // Logical blocks have 32 bits, and the last number stands for "none".
     let bits = layout.geometry.block_size().bits();

@@ -39,7 +39,7 @@ pub(crate) mod kind {
     pub(crate) const INODE_TABLE: Kind = Kind::new(4);
     /// A node of an extent tree.
     pub(crate) const EXTENT_NODE: Kind = Kind::new(5);
-    /// A block of directory entries, or of a directory's index.
+    /// A block of directory entries.
     pub(crate) const DIRECTORY: Kind = Kind::new(6);
     /// Extended attributes.
     pub(crate) const XATTR: Kind = Kind::new(7);
@@ -47,6 +47,10 @@ pub(crate) mod kind {
     pub(crate) const ORPHAN_FILE: Kind = Kind::new(8);
     /// The target of a symbolic link.
     pub(crate) const SYMLINK: Kind = Kind::new(9);
+    /// The root of a directory's index.
+    pub(crate) const DIRECTORY_ROOT: Kind = Kind::new(10);
+    /// Another node of a directory's index.
+    pub(crate) const DIRECTORY_NODE: Kind = Kind::new(11);
 }
 
 /// The data of one mount.

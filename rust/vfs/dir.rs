@@ -18,6 +18,7 @@ use kernel::error::from_result;
 use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::fs::File;
 use kernel::prelude::*;
+use pin_init::PinInit;
 
 use crate::fs::FileSystem;
 use crate::inode::Inode;
@@ -177,7 +178,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
     type OpenData: Send + Sync;
 
     /// Opens the directory.
-    fn open(dir: &Inode<Self::FileSystem>, file: &File) -> Result<Self::OpenData>;
+    fn open(
+        dir: &Inode<Self::FileSystem>,
+        file: &File,
+    ) -> Result<impl PinInit<Self::OpenData, Error>>;
 
     /// Gives names, from the position of `context` on, until it has enough or there are no more.
     ///
@@ -283,10 +287,12 @@ impl<T: Operations> Glue<T> {
             // SAFETY: The kernel calls with an inode of the file system, and a file that is not yet
             // reachable by anybody else.
             let data = unsafe { T::open(Inode::from_ptr(inode), File::from_raw_file(file))? };
-            let data = KBox::new(data, GFP_KERNEL)?;
-            // SAFETY: As above. The box is dropped by `release`, which is called if and only if this
-            // function succeeds.
-            unsafe { (*file).private_data = KBox::into_raw(data).cast() };
+            let data = KBox::try_pin_init(data, GFP_KERNEL)?;
+            // SAFETY: As above. The box is dropped in place by `release`, which is called if and only
+            // if this function succeeds; until then the data is reached by shared references only.
+            unsafe {
+                (*file).private_data = KBox::into_raw(Pin::into_inner_unchecked(data)).cast()
+            };
             Ok(0)
         })
     }

@@ -39,6 +39,11 @@ pub enum DirectoryError {
     NoDots,
     /// The directory has no blocks.
     NoBlocks,
+    /// A block of the directory is not on the disk.
+    Hole {
+        /// The logical block.
+        block: u32,
+    },
     /// The root of the index says what no root may say.
     IndexRoot {
         /// The byte 0x1c to 0x1f of the root: hash version, length of this header, levels, flags.
@@ -108,6 +113,7 @@ impl fmt::Display for DirectoryError {
             Self::NoChecksumEntry => f.write_str("directory block without a checksum"),
             Self::NoDots => f.write_str("directory does not begin with '.' and '..'"),
             Self::NoBlocks => f.write_str("directory without blocks"),
+            Self::Hole { block } => write!(f, "directory with a hole at block {block}"),
             Self::IndexRoot { info } => {
                 write!(f, "directory index with the unusable header {info:02x?}")
             }

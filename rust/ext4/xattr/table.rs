@@ -295,6 +295,18 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether an attribute with a value of `size` bytes fits an inode without attributes that has `room` bytes
+    /// free for them.
+    pub fn fits_new(room: usize, name: XattrName<'_>, size: usize) -> bool {
+        let Some(room) = room.checked_sub(INODE_HEADER + TERMINATOR) else {
+            return false;
+        };
+        size.checked_add(3)
+            .map(|size| size & !3)
+            .and_then(|size| size.checked_add(entry_size(name.suffix().len())))
+            .is_some_and(|needed| needed <= room)
+    }
+
     /// No two values overlap. Takes time with the square of the number of attributes.
     pub(super) fn check_overlap(&self) -> Result<(), XattrError> {
         for one in self.entries() {

@@ -155,6 +155,6 @@ fn fill(
             "mapped by indirect blocks, which is not supported yet",
         ));
     }
-    ops::set(&mut new, valid.fast_symlink);
+    ops::set(&mut new)?;
     Ok(new.unlock())
 }
