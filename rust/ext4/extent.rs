@@ -42,6 +42,7 @@
 //! See `Documentation/filesystems/ext4/ifork.rst` in the kernel source for the format.
 
 mod convert;
+mod error;
 mod find;
 mod insert;
 mod node;
@@ -57,6 +58,7 @@ mod tests;
 use crate::LogicalBlock;
 use crate::PhysicalBlock;
 
+pub use error::ExtentError;
 pub use find::find;
 pub use find::next_extent;
 pub use find::walk;
@@ -65,7 +67,6 @@ pub use node::depth;
 pub use node::empty_root;
 pub use node::verify_root;
 pub use node::Expected;
-pub use node::ExtentError;
 pub use node::Header;
 pub use node::IndexEntry;
 pub use node::LeafEntry;

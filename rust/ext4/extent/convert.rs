@@ -4,7 +4,7 @@
 
 use core::ops::Range;
 
-use super::node::ExtentError;
+use super::error::ExtentError;
 use super::node::Node;
 use super::splice::Change;
 use super::splice::Few;

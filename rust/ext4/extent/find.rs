@@ -5,9 +5,9 @@
 use core::ops::ControlFlow;
 use core::ops::Range;
 
+use super::error::ExtentError;
 use super::node::Entry;
 use super::node::Expected;
-use super::node::ExtentError;
 use super::node::Node;
 use super::store::bad;
 use super::store::NodeReader;

@@ -2,7 +2,7 @@
 
 //! Mapping the blocks of a hole.
 
-use super::node::ExtentError;
+use super::error::ExtentError;
 use super::node::Node;
 use super::splice::Change;
 use super::splice::Few;

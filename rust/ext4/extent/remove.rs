@@ -4,8 +4,8 @@
 
 use core::ops::Range;
 
+use super::error::ExtentError;
 use super::find::Path;
-use super::node::ExtentError;
 use super::node::Node;
 use super::splice::Change;
 use super::splice::Few;

@@ -6,10 +6,12 @@
 //! for the nodes above is done here: a node that overflows is split, a full root moves to a block of its
 //! own, an emptied node goes, and a changed first key is changed in the nodes above as well.
 
+use core::ops::Range;
+
+use super::error::ExtentError;
 use super::find::Path;
 use super::node;
 use super::node::Entry;
-use super::node::ExtentError;
 use super::node::IndexEntry;
 use super::node::Node;
 use super::store::bad;
@@ -54,7 +56,53 @@ pub(super) struct Change {
     pub(super) new: Few,
 }
 
+/// How far a change of a node goes.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// The level of that node. All others that change are above it.
+    level: usize,
+    /// The nodes from this level on are split.
+    first_split: usize,
+    /// Whether the root has no room either, and moves into a block of its own.
+    grows: bool,
+    /// The highest level that changes: its node is split, or takes in a split one, or has a changed key.
+    top: usize,
+}
+
+impl Reach {
+    fn new(path: &Path, level: usize, splits: bool, changes_key: bool) -> Self {
+        let (first_split, grows) = match room_above(path) {
+            _ if !splits => (level + 1, false),
+            Some(room) => (room + 1, false),
+            None => (1, true),
+        };
+        let key_top = if changes_key {
+            key_top(path, level)
+        } else {
+            level
+        };
+        Self {
+            level,
+            first_split,
+            grows,
+            top: key_top.min(first_split - 1),
+        }
+    }
+
+    /// The levels in which a node is changed.
+    fn changed(&self) -> Range<usize> {
+        self.top..self.level + 1
+    }
+
+    /// The levels that get a new node: to the right of one that is split, or in place of the root.
+    fn new_nodes(&self) -> Range<usize> {
+        self.first_split - usize::from(self.grows)..self.level + 1
+    }
+}
+
+/// The nodes of a path that may be changed, by their levels.
 type Nodes<'r, S> = [Option<NodeMut<'r, <S as NodeStore>::BlockMut>>; LEVELS];
+/// New nodes and where they are, by their levels.
 type NewNodes<'r, S> = [Option<(PhysicalBlock, NodeMut<'r, <S as NodeStore>::BlockMut>)>; LEVELS];
 
 impl<S: NodeStore> Tree<'_, S> {
@@ -69,19 +117,8 @@ impl<S: NodeStore> Tree<'_, S> {
             return self.unlink(path);
         }
         let same_key = change.at > 0 || new.first().is_some_and(|entry| entry.key() == leaf.first);
-        // The highest level that changes, because its node is split or takes in a split one, or because
-        // a key in it changes.
-        let split_top = if total > leaf.max {
-            Some(room_above(path))
-        } else {
-            None
-        };
-        let key_top = if same_key {
-            path.depth()
-        } else {
-            key_top(path, path.depth())
-        };
-        self.edit(path, path.depth(), change, split_top, key_top)
+        let reach = Reach::new(path, path.depth(), total > leaf.max, !same_key);
+        self.edit(path, reach, change)
     }
 
     /// Takes the leaf at the end of `path` out of the tree, and the nodes above that only led to it.
@@ -96,12 +133,7 @@ impl<S: NodeStore> Tree<'_, S> {
                 removed: 1,
                 new: Few::new([None; 3]),
             };
-            let key_top = if index > 0 {
-                level
-            } else {
-                key_top(path, level)
-            };
-            self.edit(path, level, &change, None, key_top)?;
+            self.edit(path, Reach::new(path, level, false, index == 0), &change)?;
         } else {
             *self.root = node::empty_root();
             self.root_changed = true;
@@ -113,36 +145,28 @@ impl<S: NodeStore> Tree<'_, S> {
         Ok(())
     }
 
-    /// Changes the node at `level` of the path, and in consequence those above it.
+    /// Changes a node of the path, and in consequence those above it.
     ///
-    /// `split_top` is the level of the lowest node that has room for one more entry, when the nodes from
-    /// there down to `level` are to be split; its inner `None` stands for no such level: the root moves
-    /// down. The keys change in the levels from `key_top` on.
-    fn edit(
-        &mut self,
-        path: &Path,
-        level: usize,
-        change: &Change,
-        split_top: Option<Option<usize>>,
-        key_top: usize,
-    ) -> Result<(), S::Error> {
-        let grow = split_top == Some(None);
-        // The nodes of the levels from here on are split.
-        let first_split = match split_top {
-            Some(room) => room.unwrap_or(0) + 1,
-            None => level + 1,
-        };
-        let top = key_top.min(first_split - 1);
-        if grow && path.depth() >= MAX_DEPTH.into() {
+    /// All that may fail comes first, when no node has been changed yet.
+    fn edit(&mut self, path: &Path, reach: Reach, change: &Change) -> Result<(), S::Error> {
+        if reach.grows && path.depth() >= MAX_DEPTH.into() {
             return Err(bad(ExtentError::TooDeep));
         }
+        let mut new = self.allocate(path, reach)?;
+        match self.modify(path, reach) {
+            Ok(nodes) => self.apply(path, reach, change, nodes, new).map_err(bad),
+            Err(error) => {
+                give_back::<S>(self.store, &mut new);
+                Err(error)
+            }
+        }
+    }
 
-        // All that may fail comes first: no node has been changed yet. New nodes for the levels that are
-        // split, and at the place of the root one into which it moves.
-        let new_levels = first_split - usize::from(grow)..level + 1;
-        let mut new: NewNodes<'_, S> = [const { None }; LEVELS];
+    /// Allocates the new nodes, each near the one that is split.
+    fn allocate<'r>(&mut self, path: &Path, reach: Reach) -> Result<NewNodes<'r, S>, S::Error> {
         let checksum = self.store.checksum();
-        for level in new_levels {
+        let mut new: NewNodes<'r, S> = [const { None }; LEVELS];
+        for level in reach.new_nodes() {
             let goal = match level {
                 0 => self.goal,
                 _ => path.step(level).block,
@@ -161,70 +185,76 @@ impl<S: NodeStore> Tree<'_, S> {
                 return Err(error);
             }
         }
-        let mut nodes: Nodes<'_, S> = [const { None }; LEVELS];
-        for level in top.max(1)..level + 1 {
-            match self.store.modify(path.step(level).block) {
-                Ok(block) => nodes[level] = Some(NodeMut::Block(block, checksum)),
-                Err(error) => {
-                    // The write access ends without a change, and so does the allocation.
-                    nodes.fill_with(|| None);
-                    give_back::<S>(self.store, &mut new);
-                    return Err(error);
-                }
-            }
-        }
-        if top == 0 {
-            self.root_changed = true;
-        }
+        Ok(new)
+    }
 
-        // From here on only a node that is not as it was found on the way can stop us.
-        let mut moved_to = None;
-        let root_depth = path.depth() as u16;
-        if grow {
+    /// Gets write access to the nodes that change, but for the root.
+    fn modify<'r>(&mut self, path: &Path, reach: Reach) -> Result<Nodes<'r, S>, S::Error> {
+        let checksum = self.store.checksum();
+        let mut nodes: Nodes<'r, S> = [const { None }; LEVELS];
+        for level in reach.changed().filter(|&level| level > 0) {
+            let block = self.store.modify(path.step(level).block)?;
+            nodes[level] = Some(NodeMut::Block(block, checksum));
+        }
+        Ok(nodes)
+    }
+
+    /// Does the change, from its node up. It only fails if a node is not as it was found on the way.
+    fn apply<'r>(
+        &'r mut self,
+        path: &Path,
+        reach: Reach,
+        change: &Change,
+        mut nodes: Nodes<'r, S>,
+        mut new: NewNodes<'r, S>,
+    ) -> Result<(), ExtentError> {
+        self.root_changed |= reach.top == 0;
+        let mut new_root = None;
+        if reach.grows {
+            // What would change the root changes the node into which it moves.
             if let Some((at, mut block)) = new[0].take() {
-                node::copy(Node::root(self.root).map_err(bad)?, &mut block).map_err(bad)?;
+                node::copy(Node::root(self.root)?, &mut block)?;
                 nodes[0] = Some(block);
-                moved_to = Some(at);
+                new_root = Some((&mut *self.root, at));
             }
-        } else if top == 0 {
+        } else if reach.top == 0 {
             nodes[0] = Some(NodeMut::Root(self.root));
         }
+
         let mut first = None;
         let mut pending = None;
-        for current in (top..level + 1).rev() {
-            let Some(node) = nodes[current].as_deref_mut() else {
-                return Err(bad(ExtentError::Size));
-            };
-            let index = path.step(current).index;
+        for level in reach.changed().rev() {
+            let node = nodes[level].as_deref_mut().ok_or(ExtentError::Size)?;
+            let index = path.step(level).index;
+            if let Some(key) = first {
+                node::set_key(node, index, key)?;
+            }
             let (at, removed, entries) = match &pending {
-                _ if current == level => (change.at, change.removed, change.new.as_slice()),
+                _ if level == reach.level => (change.at, change.removed, change.new.as_slice()),
                 Some(entry) => (index + 1, 0, core::slice::from_ref(entry)),
                 None => (index, 0, [].as_slice()),
             };
-            if let Some(key) = first {
-                node::set_key(node, index, key).map_err(bad)?;
-            }
-            let mut right = if current >= first_split {
-                new[current].take()
+            let mut right = if level >= reach.first_split {
+                new[level].take()
             } else {
                 None
             };
             let right_bytes = right.as_mut().map(|(_, block)| {
-                node::clear(block, (path.depth() - current) as u16);
+                node::clear(block, (path.depth() - level) as u16);
                 &mut **block
             });
-            let done = node::splice(node, right_bytes, at, removed, entries).map_err(bad)?;
+            let done = node::splice(node, right_bytes, at, removed, entries)?;
             first = done.first;
             pending = match (done.right, right) {
                 (Some(key), Some((at, _))) => Some(Entry::from(IndexEntry::new(key, at))),
                 _ => None,
             };
         }
-        drop(nodes);
-        if let Some(at) = moved_to {
+
+        if let Some((root, at)) = new_root {
             let entry = Entry::from(IndexEntry::new(first.unwrap_or(0), at));
-            node::clear(self.root, root_depth + 1);
-            node::splice(self.root, None, 0, 0, &[entry]).map_err(bad)?;
+            node::clear(root, path.depth() as u16 + 1);
+            node::splice(root, None, 0, 0, &[entry])?;
         }
         Ok(())
     }

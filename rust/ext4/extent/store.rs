@@ -5,8 +5,8 @@
 use core::ops::Deref;
 use core::ops::DerefMut;
 
+use super::error::ExtentError;
 use super::node;
-use super::node::ExtentError;
 use super::Expected;
 use super::ROOT_SIZE;
 use crate::Checksummer;

@@ -7,10 +7,10 @@
 //! split and merge the same nodes all the time. A root with a single node below takes its entries in
 //! when they fit, as `e2fsck` wants it.
 
+use super::error::ExtentError;
 use super::find::Path;
 use super::find::Step;
 use super::node;
-use super::node::ExtentError;
 use super::node::Node;
 use super::store::bad;
 use super::store::NodeMut;

@@ -2,11 +2,11 @@
 
 //! A tree that can be changed.
 
+use super::error::ExtentError;
 use super::find;
 use super::find::Mapping;
 use super::find::Path;
 use super::node;
-use super::node::ExtentError;
 use super::store::NodeRef;
 use super::store::NodeStore;
 use super::ROOT_SIZE;
