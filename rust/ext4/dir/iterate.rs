@@ -292,19 +292,17 @@ impl<S: DirReader> Directory<S> {
         visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, S::Error> {
         let mut held: Option<(LogicalBlock, S::Block)> = None;
-        let mut previous = match cursor.state {
-            State::Hashed(key) => key,
-            State::Linear(_) | State::End => Key::default(),
+        // The entry visited last, as far as it matters: when its key says where it stands.
+        let mut visited = match cursor.state {
+            State::Hashed(key) if key != key.anywhere() => Some(key),
+            _ => None,
         };
         for HashedEntry { key } in sorted {
             // Where an entry stands may change before the iteration goes on. So that is remembered only
             // when nothing else tells this entry from one that has been visited.
-            cursor.state = State::Hashed(if key.anywhere() == previous.anywhere() {
-                *key
-            } else {
-                key.anywhere()
-            });
-            previous = *key;
+            let is_alike = visited.is_some_and(|other| other.anywhere() == key.anywhere());
+            cursor.state = State::Hashed(if is_alike { *key } else { key.anywhere() });
+            visited = Some(*key);
             let position = cursor.position();
             let flow = if key.tie == 0 {
                 self.visit_dots(*key, position, visit)?
