@@ -369,6 +369,9 @@ pub(crate) fn begin_writing(sb: &SuperBlock) -> Result {
             superblock.set_valid(false);
         }
         superblock.set_needs_recovery(logged);
+        if volume.layout.orphan_file.is_some() {
+            superblock.set_orphan_present(true);
+        }
         superblock.set_mtime(Timestamp::now().seconds);
         superblock.count_mount();
         // The signedness of characters in directory hashes: `char` is signed on x86.
@@ -389,6 +392,9 @@ pub(crate) fn end_writing(sb: &SuperBlock) -> Result {
         superblock.set_free_blocks_count(free_blocks);
         superblock.set_free_inodes_count(free_inodes);
         superblock.set_needs_recovery(false);
+        if volume.layout.orphan_file.is_some() && volume.orphans.is_file_empty() {
+            superblock.set_orphan_present(false);
+        }
         // A disk that was not clean before stays so until e2fsck has seen it; a replayed journal makes
         // it clean, which the flag then says already.
         if volume.was_clean() {

@@ -6,13 +6,19 @@
 //! being truncated, which can take several transactions, must be truncated to the end. Both are put into
 //! a list on disk in the transaction that makes them so, and taken out in the one that ends it.
 //!
-//! The list begins in the super block and goes on in a field of each inode. In memory its order is kept,
-//! so that an inode can be taken out of the middle.
+//! There are two such lists. One begins in the super block and goes on in a field of each inode; in memory
+//! its order is kept, so that an inode can be taken out of the middle. The other one, with the feature
+//! `orphan_file`, is a file of slots, which many tasks can change at a time. It is used as long as it has
+//! room.
+
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
 
 use ext4::InodeNumber;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::sync::Mutex;
+use kernel::sync::SetOnce;
 use vfs::transaction::Credits;
 use vfs::transaction::Transaction;
 
@@ -24,6 +30,11 @@ use crate::truncate;
 use crate::Inode;
 use crate::InodeRef;
 use crate::SuperBlock;
+
+mod file;
+
+use file::File;
+use file::Slot;
 
 /// What [`add`] may change: the super block and the inode.
 pub(crate) const ADD_CREDITS: Credits = Credits::blocks(2);
@@ -37,28 +48,58 @@ pub(crate) struct Orphans {
     /// The list in reverse order: its head is the last one. Locked within a transaction.
     #[pin]
     list: Mutex<KVVec<InodeNumber>>,
+    /// The orphan file, if there is one.
+    file: SetOnce<File>,
+    /// Who is in it. Locked within a transaction, and not together with a buffer's contents.
+    #[pin]
+    slots: Mutex<RBTree<u32, Slot>>,
+    /// What the disk says is known here.
+    known: AtomicBool,
 }
 
 impl Orphans {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             list <- kernel::new_mutex!(KVVec::new(), "ferrofs_orphans"),
+            file: SetOnce::new(),
+            slots <- kernel::new_mutex!(RBTree::new(), "ferrofs_orphan_slots"),
+            known: AtomicBool::new(false),
         }? Error)
+    }
+
+    /// Whether the orphan file has no orphans.
+    pub(crate) fn is_file_empty(&self) -> bool {
+        self.slots.lock().is_empty()
     }
 }
 
-/// Puts an inode into the list, unless it is there. Takes [`ADD_CREDITS`].
+/// Puts an inode into a list, unless it is in one. Takes [`ADD_CREDITS`].
 pub(crate) fn add(txn: &Transaction<'_>, inode: &Inode) -> Result {
-    let volume = inode.sb().data();
+    let orphans = &inode.sb().data().orphans;
     let number = inode::number(inode);
-    let mut list = volume.orphans.list.lock();
+    if orphans.slots.lock().get(&number.get()).is_some() {
+        return Ok(());
+    }
+    let mut list = orphans.list.lock();
     if list.contains(&number) {
         return Ok(());
     }
+    if let Some(file) = orphans.file.as_ref() {
+        drop(list);
+        if file.add(txn, inode, &orphans.slots)? {
+            return Ok(());
+        }
+        list = orphans.list.lock();
+    }
+    add_to_list(txn, inode, &mut list)
+}
+
+fn add_to_list(txn: &Transaction<'_>, inode: &Inode, list: &mut KVVec<InodeNumber>) -> Result {
+    let number = inode::number(inode);
     list.reserve(1, GFP_KERNEL)?;
     let head = list.last().copied();
     inode::modify_raw(txn, inode, |raw| raw.set_next_orphan(head))?;
-    volume.write_superblock(txn, |superblock| {
+    inode.sb().data().write_superblock(txn, |superblock| {
         superblock.set_last_orphan(Some(number));
         superblock.update_checksum(crc32c);
     })?;
@@ -66,11 +107,17 @@ pub(crate) fn add(txn: &Transaction<'_>, inode: &Inode) -> Result {
     Ok(())
 }
 
-/// Takes an inode out of the list, if it is there. Takes [`REMOVE_CREDITS`].
+/// Takes an inode out of the list that it is in, if any. Takes [`REMOVE_CREDITS`].
 pub(crate) fn remove(txn: &Transaction<'_>, inode: &Inode) -> Result {
     let sb = inode.sb();
     let volume = sb.data();
     let number = inode::number(inode);
+    let slot = volume.orphans.slots.lock().get(&number.get()).copied();
+    if let (Some(slot), Some(file)) = (slot, volume.orphans.file.as_ref()) {
+        file.remove(txn, inode, slot)?;
+        volume.orphans.slots.lock().remove(&number.get());
+        return Ok(());
+    }
     let mut list = volume.orphans.list.lock();
     let Some(index) = list.iter().rposition(|&other| other == number) else {
         return Ok(());
@@ -92,16 +139,24 @@ pub(crate) fn remove(txn: &Transaction<'_>, inode: &Inode) -> Result {
     Ok(())
 }
 
-/// Finishes what the last mount could not: frees the inodes of the list without links and truncates the
-/// others to their size.
+/// Finishes what the last mount could not: frees the orphans without links and truncates the others to
+/// their size.
 ///
-/// Called at mount, before anybody else uses inodes. Damage ends it early and is reported; the mount
-/// goes on.
+/// Called at mount, before anybody else uses inodes, and when a read-only mount becomes writable. Damage
+/// ends it early and is reported; the mount goes on.
 pub(crate) fn process(sb: &SuperBlock) -> Result {
     let volume = sb.data();
+    if volume.orphans.known.swap(true, Relaxed) {
+        return Ok(());
+    }
     let head =
         volume.with_superblock(|superblock| InodeNumber::new(superblock.last_orphan.get()))?;
-    let inodes = collect(sb, head)?;
+    let mut inodes = collect(sb, head)?;
+    if let Some(number) = volume.layout.orphan_file {
+        let file = File::open(sb, number)?;
+        file.collect(sb, &volume.orphans.slots, &mut inodes)?;
+        volume.orphans.file.populate(file);
+    }
     if inodes.is_empty() {
         return Ok(());
     }
