@@ -31,6 +31,7 @@ pub mod inode;
 pub mod inode_policy;
 pub mod orphan_file;
 pub mod superblock;
+pub mod system_zone;
 pub mod types;
 pub mod xattr;
 

@@ -23,6 +23,8 @@
 //!
 //! Source: `Documentation/filesystems/ext4/group_descr.rst`.
 
+mod account;
+
 #[cfg(test)]
 mod tests;
 

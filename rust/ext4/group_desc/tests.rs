@@ -218,3 +218,97 @@ proptest! {
         prop_assert!(bytes[64.min(size)..].iter().all(|byte| *byte == 0x5a));
     }
 }
+
+/// What a few files and directories change, counted by us and looked at by `e2fsck`.
+#[test]
+fn counts_follow_the_bitmaps() {
+    use crate::bitmap::init_inode_bitmap;
+    use crate::bitmap::Bitmap;
+    use crate::inode::RawInode;
+
+    let (mut image, valid) = image(&["-O", "metadata_csum"]);
+    let geometry = valid.geometry;
+    let protection = valid.desc_checksum;
+    let group = geometry
+        .groups()
+        .find(|group| {
+            let flags = image.desc(&geometry, *group).flags(&protection);
+            flags & flags::INODE_UNINIT != 0
+        })
+        .unwrap();
+    // An empty file, at some distance into the table. It gets a name below.
+    let number = geometry.inode_at(group, 5).unwrap();
+    let inode = RawInode::from_bytes_mut(image.inode_mut(&geometry, number)).unwrap();
+    inode.init(32);
+    inode.set_mode(0o100644);
+    inode.set_links(1);
+    inode.update_checksum(valid.checksum, number);
+
+    let place = image.desc(&geometry, group).inode_bitmap();
+    let block = image.block_mut(place);
+    init_inode_bitmap(block, &geometry).unwrap();
+    let mut bitmap = Bitmap::new(&mut *block, geometry.inodes_per_group()).unwrap();
+    bitmap.allocate(5, 1).unwrap();
+    let block = block.to_vec();
+
+    let descs = image.block_mut(geometry.desc_block(geometry.desc_offset(group).0));
+    let desc = GroupDesc::in_block_mut(descs, &geometry, group).unwrap();
+    let inodes = geometry.inodes_per_group();
+    assert!(desc
+        .inode_allocated(inodes, false, &geometry, &protection)
+        .is_err());
+    desc.inode_allocated(5, false, &geometry, &protection)
+        .unwrap();
+    assert_eq!(desc.itable_unused(), inodes - 6);
+    assert_eq!(desc.free_inodes(), inodes - 1);
+    desc.update_inode_bitmap(valid.checksum, &geometry, &block);
+    desc.update_checksum(&protection, group);
+
+    let free = image.superblock().free_inodes_count.get();
+    image.superblock_mut().set_free_inodes_count(free - 1);
+    image
+        .superblock_mut()
+        .update_checksum(crate::checksum::software_crc32c);
+    image.debugfs(&[&format!("ln <{number}> file")]);
+    image.assert_clean();
+    assert_eq!(image.superblock().free_inodes_count.get(), free - 1);
+}
+
+#[test]
+fn counts_do_not_leave_their_range() {
+    let (image, valid) = image(&["-O", "metadata_csum"]);
+    let geometry = &valid.geometry;
+    let group = Group::new(3);
+    let mut block = image
+        .block(geometry.desc_block(geometry.desc_offset(group).0))
+        .to_vec();
+    let desc = GroupDesc::in_block_mut(&mut block, geometry, group).unwrap();
+    let clusters = geometry.clusters_in_group(group);
+    let free = desc.free_clusters();
+    assert!(desc.clusters_allocated(free + 1).is_err());
+    desc.clusters_allocated(free).unwrap();
+    assert_eq!(desc.flags(&valid.desc_checksum) & flags::BLOCK_UNINIT, 0);
+    assert!(desc.clusters_freed(clusters + 1, geometry, group).is_err());
+    assert!(desc.clusters_freed(u32::MAX, geometry, group).is_err());
+    desc.clusters_freed(free, geometry, group).unwrap();
+    assert_eq!(desc.free_clusters(), free);
+
+    let inodes = geometry.inodes_per_group();
+    assert_eq!(desc.free_inodes(), inodes);
+    assert!(desc.inode_freed(false, geometry).is_err());
+    for index in 0..inodes {
+        desc.inode_allocated(index, index == 7, geometry, &valid.desc_checksum)
+            .unwrap();
+    }
+    assert_eq!(desc.itable_unused(), 0);
+    assert_eq!(desc.used_dirs(), 1);
+    let none_left = desc.inode_allocated(0, false, geometry, &valid.desc_checksum);
+    assert_eq!(
+        none_left,
+        Err(GroupDescError::FreeInodes { found: 0, inodes })
+    );
+    desc.inode_freed(true, geometry).unwrap();
+    assert!(desc.inode_freed(true, geometry).is_err());
+    // What was used once stays part of the table.
+    assert_eq!(desc.itable_unused(), 0);
+}
