@@ -23,6 +23,7 @@ use crate::direct;
 use crate::extent_status::Run;
 use crate::extent_status::Status;
 use crate::map;
+use crate::write;
 use crate::Ferrofs;
 use crate::Inode;
 use crate::Kiocb;
@@ -91,8 +92,8 @@ impl Reader {
         if let Some(run) = self.run.filter(|run| (run.start..run.end).contains(&block)) {
             return Ok(run);
         }
-        let more = (self.left >> inode.block_bits()).clamp(1, u64::from(u32::MAX - block));
-        let run = map::lookup(inode, block, more as u32)?;
+        let more = (self.left >> inode.block_bits()).min(u64::from(u32::MAX - block));
+        let run = map::lookup(inode, block, (more as u32).max(1))?;
         self.run = Some(run);
         Ok(run)
     }
@@ -108,7 +109,7 @@ impl Reader {
                 folio.zero(needed.start..folio.size());
                 break;
             }
-            let block = (pos >> bits) as u32;
+            let (block, _) = write::blocks(folio.inode(), pos..pos + 1)?;
             let run = self.run_at(folio.inode(), block)?;
             // Blocks behind the one that holds the end of the file are not read: whoever preallocated
             // them or wrote them before a truncation left in them what it liked.

@@ -223,7 +223,8 @@ impl Pass<'_> {
                 Some(bio) => self.bio.insert(bio),
                 None => {
                     self.submit();
-                    let room = control.nr_to_write().max(0) as u64 * PAGE_SIZE as u64;
+                    let pages = control.nr_to_write().max(0) as u64;
+                    let room = pages.saturating_mul(PAGE_SIZE as u64);
                     let mut bio = self.inode.sb().data().conversions.bios().write(
                         self.inode.sb(),
                         sector,
