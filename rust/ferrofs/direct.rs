@@ -151,7 +151,7 @@ impl iomap::Operations for Direct {
                 return Err(EAGAIN);
             }
             let last = run.end.min(first + count);
-            write::retry_for_space(inode, || map::reserve(inode, first, last - first))?;
+            map::reserve(inode, first, last - first)?;
             run = map::allocate(inode, first, last - first)?;
         }
         let mut extent = extents::extent(inode, run, first)?;

@@ -28,20 +28,18 @@ impl vm::Operations for Mappings {
         file::update_time(fault.file())?;
         // Keeps holes from being punched between the reservation and the fault's end.
         let _cache = inode.lock_page_cache_shared();
-        write::retry_for_space(inode, || {
-            let Some((folio, len)) = fault.lock_folio() else {
-                // Truncated. The fault is tried again and finds out where it is now.
-                return Ok(None);
-            };
-            let pos = folio.pos();
-            let (first, count) = write::blocks(inode, pos..pos + len as u64)?;
-            {
-                let _nofs = NoFs::enter();
-                map::reserve(inode, first, count)?;
-            }
-            folio.mark_dirty(0..len);
-            folio.wait_stable();
-            Ok(Some(folio))
-        })
+        let Some((folio, len)) = fault.lock_folio() else {
+            // Truncated. The fault is tried again and finds out where it is now.
+            return Ok(None);
+        };
+        let pos = folio.pos();
+        let (first, count) = write::blocks(inode, pos..pos + len as u64)?;
+        {
+            let _nofs = NoFs::enter();
+            map::reserve(inode, first, count)?;
+        }
+        folio.mark_dirty(0..len);
+        folio.wait_stable();
+        Ok(Some(folio))
     }
 }

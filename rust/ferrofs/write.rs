@@ -26,9 +26,6 @@ use crate::Ferrofs;
 use crate::Inode;
 use crate::Kiocb;
 
-/// How often a write that finds no space has freed blocks made usable by a commit before it gives up.
-const SPACE_RETRIES: u32 = 3;
-
 /// Writes to an open file. Returns the count.
 pub(crate) fn write(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
     file::check_writable(kiocb.inode())?;
@@ -84,22 +81,6 @@ pub(crate) fn blocks(inode: &Inode, bytes: Range<u64>) -> Result<(u32, u32)> {
     Ok((first, end - first))
 }
 
-/// Runs `attempt` again, after a commit that may have freed blocks, while it finds no space.
-pub(crate) fn retry_for_space<R>(
-    inode: &Inode,
-    mut attempt: impl FnMut() -> Result<R>,
-) -> Result<R> {
-    let journal = &inode.sb().data().journal;
-    for _ in 0..SPACE_RETRIES {
-        match attempt() {
-            // Blocks that were freed cannot be used before the commit of what freed them.
-            Err(ENOSPC) if journal.has_log() => journal.force_commit()?,
-            result => return result,
-        }
-    }
-    attempt()
-}
-
 /// Makes the folio at `pos` ready to take up to `len` bytes.
 pub(crate) fn begin(
     kiocb: Option<&Kiocb<'_>>,
@@ -108,11 +89,9 @@ pub(crate) fn begin(
     len: usize,
 ) -> Result<LockedFolio<Ferrofs>> {
     file::check_writable(inode)?;
-    retry_for_space(inode, || {
-        let folio = inode.write_begin_folio(kiocb, pos, len)?;
-        prepare(inode, &folio, pos, len)?;
-        Ok(folio)
-    })
+    let folio = inode.write_begin_folio(kiocb, pos, len)?;
+    prepare(inode, &folio, pos, len)?;
+    Ok(folio)
 }
 
 /// Reserves space for the blocks of `folio` that a write of up to `len` bytes at `pos` touches, and makes

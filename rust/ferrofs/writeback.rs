@@ -181,23 +181,24 @@ impl Pass<'_> {
     /// The run of blocks on the disk that holds the first of `blocks` (first and number), allocated if
     /// there is none. The lock of the folio keeps the answer true for its blocks.
     fn place_of(&mut self, (first, count): (u32, u32)) -> Result<Run> {
-        let sequence = map::sequence(self.inode);
         if let Some(place) = &self.place {
-            if place.sequence == sequence && (place.run.start..place.run.end).contains(&first) {
+            let same = place.sequence == map::sequence(self.inode);
+            if same && (place.run.start..place.run.end).contains(&first) {
                 return Ok(place.run);
             }
         }
-        let mut run = map::lookup(self.inode, first, count)?;
-        if matches!(run.status, Status::Hole) {
+        let status = map::lookup(self.inode, first, count)?.status;
+        if matches!(status, Status::Hole) {
             // Somebody dirtied the folio behind the back of the file system, through a long-term pin
             // of a page. There is no reservation, but there may be space.
             map::reserve(self.inode, first, count)?;
-            run.status = Status::Delayed;
         }
-        if matches!(run.status, Status::Delayed) {
-            run = map::allocate(self.inode, first, count)?;
+        if matches!(status, Status::Hole | Status::Delayed) {
+            map::allocate(self.inode, first, count)?;
         }
-        // Asked for before, so that a change in between shows as one.
+        // Asked for first, so that a change in between shows as one.
+        let sequence = map::sequence(self.inode);
+        let run = map::lookup(self.inode, first, u32::MAX)?;
         self.place = Some(Place { run, sequence });
         Ok(run)
     }

@@ -303,9 +303,8 @@ pub(crate) fn convert(
     loop {
         let progress = convert_some(&txn, inode, at, range.end);
         if let Ok(Progress::Done) = progress {
-            let data = inode.data();
-            if new_disk_size.is_some_and(|size| size > data.disk_size()) {
-                data.set_disk_size(new_disk_size.unwrap_or(0));
+            if let Some(size) = new_disk_size {
+                inode.data().grow_disk_size(size);
             }
         }
         inode::update(&txn, inode)?;
