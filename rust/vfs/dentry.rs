@@ -206,10 +206,12 @@ impl<'a, F: FileSystem> Unhashed<'a, F> {
         // SAFETY: By the type invariants the dentry is negative and unhashed and its parent is
         // locked; the reference to the inode is handed over.
         let other = from_err_ptr(unsafe { bindings::d_splice_alias(inode, self.0.as_ptr()) })?;
+        let other = NonNull::new(other).map(|other| {
+            // SAFETY: It is a dentry of the same super block, with a reference for us.
+            unsafe { ARef::from_raw(other.cast()) }
+        });
         Ok(Spliced {
-            // SAFETY: What is returned is null or a dentry of the same super block, with a
-            // reference for us.
-            other: NonNull::new(other).map(|other| unsafe { ARef::from_raw(other.cast()) }),
+            other,
             _lookup: PhantomData,
         })
     }

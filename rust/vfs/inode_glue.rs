@@ -77,6 +77,9 @@ impl<T: Operations> Glue<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn lookup(
         dir: *mut bindings::inode,
         dentry: *mut bindings::dentry,
@@ -90,6 +93,9 @@ impl<T: Operations> Glue<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn create(
         idmap: *mut bindings::mnt_idmap,
         dir: *mut bindings::inode,
@@ -110,6 +116,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn link(
         old: *mut bindings::dentry,
         dir: *mut bindings::inode,
@@ -130,6 +139,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         from_result(|| {
             // SAFETY: See `Glue`. The name exists, and the directory is locked exclusively.
@@ -139,6 +151,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn symlink(
         idmap: *mut bindings::mnt_idmap,
         dir: *mut bindings::inode,
@@ -160,6 +175,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn mkdir(
         idmap: *mut bindings::mnt_idmap,
         dir: *mut bindings::inode,
@@ -181,6 +199,9 @@ impl<T: Operations> Glue<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn rmdir(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         from_result(|| {
             // SAFETY: See `Glue`. The name exists, and the directory is locked exclusively.
@@ -190,6 +211,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn mknod(
         idmap: *mut bindings::mnt_idmap,
         dir: *mut bindings::inode,
@@ -211,6 +235,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn rename(
         idmap: *mut bindings::mnt_idmap,
         old_dir: *mut bindings::inode,
@@ -242,6 +269,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn tmpfile(
         idmap: *mut bindings::mnt_idmap,
         dir: *mut bindings::inode,
@@ -266,6 +296,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn setattr(
         idmap: *mut bindings::mnt_idmap,
         dentry: *mut bindings::dentry,
@@ -278,6 +311,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn getattr(
         idmap: *mut bindings::mnt_idmap,
         path: *const bindings::path,
@@ -300,6 +336,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn update_time(
         inode: *mut bindings::inode,
         what: bindings::fs_update_time,
@@ -314,6 +353,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn get_link(
         dentry: *mut bindings::dentry,
         inode: *mut bindings::inode,
@@ -331,6 +373,9 @@ impl<T: Operations> Glue<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn get_inode_acl(
         inode: *mut bindings::inode,
         kind: c_int,
@@ -349,6 +394,9 @@ impl<T: Operations> Glue<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn set_acl(
         idmap: *mut bindings::mnt_idmap,
         dentry: *mut bindings::dentry,
@@ -369,6 +417,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn listxattr(
         dentry: *mut bindings::dentry,
         buffer: *mut kernel::ffi::c_char,
@@ -389,6 +440,9 @@ impl<T: Operations> Glue<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn fiemap(
         inode: *mut bindings::inode,
         info: *mut kernel::bindings::fiemap_extent_info,
@@ -403,6 +457,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn fileattr_get(
         dentry: *mut bindings::dentry,
         attributes: *mut kernel::bindings::file_kattr,
@@ -420,6 +477,9 @@ impl<T: Operations> Glue<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// See [`Glue`].
     unsafe extern "C" fn fileattr_set(
         idmap: *mut bindings::mnt_idmap,
         dentry: *mut bindings::dentry,

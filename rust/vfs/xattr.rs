@@ -112,16 +112,15 @@ impl NameList<'_> {
     ///
     /// `buffer` must be null, or valid for writes of `size` bytes.
     pub(crate) unsafe fn from_ptr(buffer: *mut u8, size: usize) -> Self {
-        if !buffer.is_null() {
-            // The caller's buffer is not cleared, and a slice must be initialised.
-            // SAFETY: By this function's contract.
-            unsafe { buffer.write_bytes(0, size) };
-        }
-        Self {
-            // SAFETY: By this function's contract, and it was just initialised.
-            buffer: (!buffer.is_null()).then(|| unsafe { slice::from_raw_parts_mut(buffer, size) }),
-            length: 0,
-        }
+        let buffer = (!buffer.is_null()).then(|| {
+            // SAFETY: By this function's contract. The caller's buffer is not cleared, and a slice
+            // must be initialised.
+            unsafe {
+                buffer.write_bytes(0, size);
+                slice::from_raw_parts_mut(buffer, size)
+            }
+        });
+        Self { buffer, length: 0 }
     }
 
     /// Adds the name that consists of `prefix` and `suffix`.
@@ -261,7 +260,7 @@ struct Glue<T: Handler>(PhantomData<T>);
 impl<T: Handler> Glue<T> {
     const HANDLER: bindings::xattr_handler = bindings::xattr_handler {
         name: ptr::null(),
-        prefix: T::PREFIX.as_ptr().cast(),
+        prefix: T::PREFIX.to_bytes_with_nul().as_ptr().cast(),
         flags: 0,
         list: if T::HAS_CAN_LIST {
             Some(Self::list)
