@@ -56,11 +56,16 @@ impl Line {
     /// Whether a test without a reason to expect it fails for this message. `filesystem` is the driver under test.
     pub fn is_complaint(&self, filesystem: &str) -> bool {
         self.level <= 3
-            || ALARMS.iter().any(|alarm| self.text.contains(alarm))
+            || self.is_alarm()
             || (self.level <= 4
                 && [filesystem, "ferrofs", "EXT4-fs", "JBD2"]
                     .iter()
                     .any(|name| self.text.contains(name)))
+    }
+
+    /// Whether the kernel found something wrong with itself, which no test may expect.
+    pub fn is_alarm(&self) -> bool {
+        ALARMS.iter().any(|alarm| self.text.contains(alarm))
     }
 
     /// Whether the kernel's state cannot be trusted after this message.

@@ -3,10 +3,12 @@
 //! The tests of ferrofs that need a guest. `run` runs them inside one; see `--help`.
 
 mod bench;
+mod busy;
 mod command;
 mod kernel_log;
 mod model;
 mod module;
+mod power_cut;
 mod rng;
 mod runner;
 mod tests;
@@ -29,6 +31,10 @@ enum Action {
     Run(runner::RunOptions),
     /// Lists the tests
     List,
+    /// On the host: kills guests in the middle of their work, and has the next one look at what is left
+    PowerCut(power_cut::HostOptions),
+    /// In a guest: for `power-cut`
+    PowerCutGuest(power_cut::GuestOptions),
     /// In a guest: runs one test in this process; for `run`
     One(runner::OneOptions),
 }
@@ -36,6 +42,8 @@ enum Action {
 fn main() -> ExitCode {
     let result = match Options::parse().action {
         Action::Run(options) => runner::run(&options),
+        Action::PowerCut(options) => power_cut::host(&options),
+        Action::PowerCutGuest(options) => power_cut::guest(&options),
         Action::One(options) => runner::one(&options),
         Action::List => {
             for test in tests::all() {

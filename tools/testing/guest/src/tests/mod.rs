@@ -2,7 +2,18 @@
 
 //! All tests, in the order in which they run: the cheapest first.
 
+mod attributes;
+mod broken;
+mod contents;
+mod directories;
+mod links;
+mod programs;
+mod readonly;
 mod smoke;
+mod space;
+mod tree;
+mod variants;
+mod writeback;
 
 use crate::bench::Bench;
 use std::time::Duration;
@@ -36,14 +47,219 @@ const fn test(
     }
 }
 
+/// A test that runs only when it is named.
+const fn on_demand(
+    name: &'static str,
+    seconds: u64,
+    about: &'static str,
+    run: fn(&Bench) -> anyhow::Result<()>,
+) -> Test {
+    Test {
+        on_demand: true,
+        ..test(name, seconds, about, run)
+    }
+}
+
 /// All tests.
 pub fn all() -> &'static [Test] {
-    const ALL: &[Test] = &[test(
-        "smoke",
-        120,
-        "make, mount, write, sync, unmount, check, read by ext4",
-        smoke::smoke,
-    )];
+    const ALL: &[Test] = &[
+        test(
+            "smoke",
+            120,
+            "make, mount, write, sync, unmount, check, read by ext4",
+            smoke::smoke,
+        ),
+        test(
+            "readonly",
+            180,
+            "read-only mounts, remounts and devices",
+            readonly::readonly,
+        ),
+        test(
+            "options",
+            180,
+            "mount options taken, shown and refused",
+            readonly::options,
+        ),
+        test(
+            "symlinks",
+            180,
+            "symbolic links of every length",
+            links::symlinks,
+        ),
+        test("special", 180, "devices, pipes and sockets", links::special),
+        test("tmpfile", 180, "files without a name", links::tmpfile),
+        test(
+            "rename",
+            180,
+            "NOREPLACE, EXCHANGE and WHITEOUT",
+            links::rename,
+        ),
+        test(
+            "xattr",
+            180,
+            "extended attributes in the inode and in blocks",
+            attributes::extended,
+        ),
+        test(
+            "acl",
+            180,
+            "access control lists kept, inherited and obeyed",
+            attributes::acl,
+        ),
+        test(
+            "times",
+            180,
+            "times from 1901 to 2446, the time of birth",
+            attributes::times,
+        ),
+        test("flags", 180, "lsattr and chattr", attributes::flags),
+        test(
+            "sparse",
+            180,
+            "holes, SEEK_HOLE and SEEK_DATA",
+            contents::sparse,
+        ),
+        test(
+            "truncate",
+            300,
+            "sizes that change never show what was there before",
+            contents::truncate,
+        ),
+        test(
+            "mapping",
+            180,
+            "mmap against read, write and truncate",
+            contents::mapping,
+        ),
+        test(
+            "append",
+            180,
+            "four threads append to one file",
+            contents::append,
+        ),
+        test(
+            "durability",
+            180,
+            "every way to stable media flushes the disk",
+            contents::durability,
+        ),
+        test(
+            "writeback",
+            180,
+            "Dirty and Writeback, and the kernel's tracepoints",
+            writeback::accounting,
+        ),
+        test("statfs", 180, "free space as ext4 tells it", space::statfs),
+        test(
+            "unlinked",
+            180,
+            "open files without names, and their space",
+            space::unlinked,
+        ),
+        test(
+            "orphans",
+            300,
+            "open files without names after a power cut",
+            space::orphans,
+        ),
+        test(
+            "full",
+            300,
+            "full disks: the error comes from write",
+            space::full,
+        ),
+        test(
+            "nested",
+            180,
+            "directories in directories",
+            directories::nested,
+        ),
+        test(
+            "readdir",
+            300,
+            "names come and go while a directory is read",
+            directories::readdir,
+        ),
+        test(
+            "superblocks",
+            300,
+            "superblocks that cannot be mounted",
+            broken::superblocks,
+        ),
+        test(
+            "features",
+            180,
+            "features that nobody knows",
+            broken::features,
+        ),
+        test(
+            "truncated",
+            180,
+            "disks of which the end is missing",
+            broken::truncated,
+        ),
+        test(
+            "checksums",
+            300,
+            "a wrong byte in a block of each kind",
+            broken::checksums,
+        ),
+        test(
+            "random",
+            600,
+            "random bytes in the metadata",
+            broken::random,
+        ),
+        test(
+            "tree",
+            300,
+            "random work on a tree of files, compared with a model",
+            tree::tree,
+        ),
+        test(
+            "parallel",
+            300,
+            "four trees change at the same time",
+            tree::parallel,
+        ),
+        test(
+            "alternate",
+            600,
+            "ferrofs and ext4 take turns as writers of one disk",
+            tree::alternate,
+        ),
+        test(
+            "variants",
+            900,
+            "block sizes, no journal, small inodes, features left out",
+            variants::variants,
+        ),
+        test(
+            "large-directory",
+            900,
+            "100,000 names in one directory",
+            directories::large,
+        ),
+        test(
+            "fsx",
+            600,
+            "random operations on files by fsx",
+            programs::fsx,
+        ),
+        test(
+            "pjdfstest",
+            900,
+            "POSIX conformance by pjdfstest",
+            programs::pjdfstest,
+        ),
+        on_demand(
+            "fsx-long",
+            3000,
+            "fsx with 200,000 operations",
+            programs::fsx_long,
+        ),
+    ];
     ALL
 }
 

@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that are not what they should be: each is refused, or answers what is broken with an error that says what and
+//! where. None makes the kernel stumble, and a refused one is left as it was.
+
+use crate::bench::text;
+use crate::bench::Bench;
+use crate::command;
+use crate::command::must;
+use crate::tests::readonly::disk_hash;
+use anyhow::Context;
+use rustix::io::Errno;
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+/// How large the disks are, in MiB.
+const SIZE: u64 = 32;
+/// Where the superblock lies.
+const SUPERBLOCK: u64 = 1024;
+
+/// A fresh disk with some files, unmounted.
+fn prepare(bench: &Bench, arguments: &[&str]) -> anyhow::Result<()> {
+    let size = format!("{SIZE}M");
+    let mut all = arguments.to_vec();
+    all.push(&size);
+    bench.format(&all)?;
+    bench.mount_reference("")?;
+    fs::create_dir(bench.path("dir"))?;
+    for number in 0..200 {
+        fs::write(
+            bench.path(format!("dir/a-rather-long-name-{number}")),
+            "contents",
+        )?;
+    }
+    // Many extents, so that there are nodes outside of the inode.
+    let file = File::create(bench.path("extents"))?;
+    for number in 0..100 {
+        file.write_all_at(&[1; 1024], number * 32_768)?;
+    }
+    rustix::fs::setxattr(
+        bench.path("extents"),
+        "user.large",
+        &[5; 600],
+        rustix::fs::XattrFlags::empty(),
+    )?;
+    std::os::unix::fs::symlink("x".repeat(300), bench.path("symlink"))?;
+    drop(file);
+    bench.umount()
+}
+
+/// Changes bytes of the disk.
+fn poke(bench: &Bench, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+    let device = OpenOptions::new().write(true).open(&bench.disk)?;
+    device.write_all_at(bytes, offset)?;
+    device.sync_all().context("writing to the disk")
+}
+
+fn peek(bench: &Bench, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    File::open(&bench.disk)?.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// crc32c as the format uses it: without the final inversion.
+fn crc32c(mut crc: u32, bytes: &[u8]) -> u32 {
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        }
+    }
+    crc
+}
+
+/// Changes the superblock and makes its checksum right again: what is wrong is then only what was changed.
+fn change_superblock(bench: &Bench, offset: usize, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut block = peek(bench, SUPERBLOCK, 1024)?;
+    block[offset..offset + bytes.len()].copy_from_slice(bytes);
+    let checksum = crc32c(!0, &block[..1020]);
+    block[1020..].copy_from_slice(&checksum.to_le_bytes());
+    poke(bench, SUPERBLOCK, &block)
+}
+
+/// Mounting must fail with one of `errnos`, say something, and leave the disk as it was.
+fn refused(bench: &Bench, what: &str, options: &str, errnos: &[Errno]) -> anyhow::Result<()> {
+    let before = disk_hash(&bench.disk, SIZE)?;
+    let said = bench.messages()?.len();
+    match bench.try_mount(&bench.fstype, options) {
+        Ok(()) => {
+            bench.umount()?;
+            anyhow::bail!("{what}: it was mounted");
+        }
+        Err(errno) => anyhow::ensure!(
+            errnos.contains(&errno),
+            "{what}: {errno} is not the error for it"
+        ),
+    }
+    let messages = bench.messages()?;
+    let about: Vec<_> = messages[said..]
+        .iter()
+        .filter(|line| line.text.to_lowercase().contains(&bench.fstype))
+        .collect();
+    anyhow::ensure!(!about.is_empty(), "{what}: refused without a word");
+    eprintln!("{what}: {}", about[0].text);
+    anyhow::ensure!(
+        disk_hash(&bench.disk, SIZE)? == before,
+        "{what}: the refused disk was changed"
+    );
+    Ok(())
+}
+
+const NOT_THIS: &[Errno] = &[
+    Errno::INVAL,
+    Errno::UCLEAN,
+    Errno::IO,
+    Errno::BADMSG,
+    Errno::OPNOTSUPP,
+    Errno::FBIG,
+    Errno::NOSYS,
+];
+
+/// Superblocks that cannot be mounted.
+pub fn superblocks(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    prepare(bench, &["-b", "1024"])?;
+    let good = peek(bench, 0, 4096)?;
+    let restore = || poke(bench, 0, &good);
+
+    poke(bench, SUPERBLOCK, &[0; 1024])?;
+    refused(bench, "a zeroed superblock", "", NOT_THIS)?;
+    for round in 0..20 {
+        let mut bytes = crate::rng::Rng::new(round).bytes(1024);
+        if round >= 10 {
+            // One that gets past the first look.
+            bytes[56..58].copy_from_slice(&[0x53, 0xef]);
+        }
+        poke(bench, SUPERBLOCK, &bytes)?;
+        refused(bench, &format!("random superblock {round}"), "", NOT_THIS)?;
+    }
+    restore()?;
+    poke(bench, SUPERBLOCK + 0x78, b"changed")?;
+    refused(bench, "a superblock with a wrong checksum", "", NOT_THIS)?;
+    restore()?;
+
+    // Offset in the superblock, bytes, what that is.
+    let geometry: [(usize, &[u8], &str); 16] = [
+        (0x00, &[0; 4], "no inodes"),
+        (0x00, &[0xff; 4], "more inodes than groups hold"),
+        (0x04, &[0; 4], "no blocks"),
+        (0x04, &[0xff; 4], "more blocks than the device"),
+        (0x14, &[0xff; 4], "a first block beyond the end"),
+        (
+            0x14,
+            &[0, 0, 0, 0],
+            "a first block that the block size rules out",
+        ),
+        (0x18, &[20, 0, 0, 0], "blocks of a gibibyte"),
+        (0x18, &[0xff; 4], "an absurd block size"),
+        (0x20, &[0; 4], "no blocks per group"),
+        (0x20, &[0xff; 4], "too many blocks per group"),
+        (0x28, &[0; 4], "no inodes per group"),
+        (0x28, &[0xff; 4], "too many inodes per group"),
+        (0x58, &[0, 0], "inodes of no size"),
+        (0x58, &[0xff, 0xff], "inodes of an odd size"),
+        (0xfe, &[7, 0], "descriptors of 7 bytes"),
+        (0x174, &[60], "flex groups beyond all bounds"),
+    ];
+    for (offset, bytes, what) in geometry {
+        change_superblock(bench, offset, bytes)?;
+        let result = refused(bench, what, "", NOT_THIS);
+        // The number of flex groups is one that a driver may ignore.
+        if offset != 0x174 {
+            result?;
+        }
+        restore()?;
+    }
+    Ok(())
+}
+
+/// Features that nobody knows.
+pub fn features(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    prepare(bench, &[])?;
+    let good = peek(bench, 0, 4096)?;
+    let incompatible = u32::from_le_bytes(good[1024 + 0x60..1024 + 0x64].try_into()?);
+    change_superblock(bench, 0x60, &(incompatible | 0x4000_0000).to_le_bytes())?;
+    refused(bench, "an unknown incompatible feature", "", NOT_THIS)?;
+    refused(
+        bench,
+        "an unknown incompatible feature, read-only",
+        "ro",
+        NOT_THIS,
+    )?;
+    poke(bench, 0, &good)?;
+
+    let read_only = u32::from_le_bytes(good[1024 + 0x64..1024 + 0x68].try_into()?);
+    change_superblock(bench, 0x64, &(read_only | 0x4000_0000).to_le_bytes())?;
+    refused(bench, "an unknown read-only feature", "", NOT_THIS)?;
+    bench
+        .mount_with("ro")
+        .context("with an unknown read-only feature")?;
+    anyhow::ensure!(fs::read_to_string(bench.path("dir/a-rather-long-name-7"))? == "contents");
+    anyhow::ensure!(
+        bench.remount("rw").is_err(),
+        "an unknown read-only feature and read-write"
+    );
+    bench.umount()?;
+    poke(bench, 0, &good)
+}
+
+/// A disk of which the end is missing.
+pub fn truncated(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    bench.expect_message("loop");
+    prepare(bench, &[])?;
+    let image = "/dev/shm/ferrofs-truncated";
+    for mebibytes in [0, 1, 4, 16, 31] {
+        let count = format!("count={mebibytes}");
+        must(
+            "dd",
+            &[
+                &format!("if={}", bench.device()),
+                &format!("of={image}"),
+                "bs=1M",
+                &count,
+                "status=none",
+            ],
+        )?;
+        if mebibytes == 0 {
+            fs::write(image, vec![0; 512])?;
+        }
+        let device = must("losetup", &["--find", "--show", image])?;
+        let said = bench.messages()?.len();
+        let result =
+            crate::bench::mount_device(device.trim().as_ref(), &bench.dir, &bench.fstype, "");
+        let fresh = bench.messages()?.len() - said;
+        if result.is_ok() {
+            rustix::mount::unmount(&bench.dir, rustix::mount::UnmountFlags::empty())?;
+        }
+        must("losetup", &["-d", device.trim()])?;
+        let errno = result
+            .err()
+            .with_context(|| format!("{mebibytes} MiB of {SIZE} were mounted"))?;
+        anyhow::ensure!(NOT_THIS.contains(&errno), "{mebibytes} MiB: {errno}");
+        anyhow::ensure!(fresh > 0, "{mebibytes} MiB: refused without a word");
+    }
+    fs::remove_file(image).context("removing the image")
+}
+
+/// The number that debugfs prints after `label`.
+fn debugfs_number(bench: &Bench, request: &str, label: &str) -> anyhow::Result<u64> {
+    let output = must("debugfs", &["-R", request, bench.device()])?;
+    output
+        .split_once(label)
+        .and_then(|(_, rest)| {
+            let digits: String = rest
+                .trim_start()
+                .chars()
+                .take_while(char::is_ascii_digit)
+                .collect();
+            digits.parse().ok()
+        })
+        .with_context(|| format!("debugfs {request} told no {label}:\n{output}"))
+}
+
+/// One byte is wrong in a block of each kind: whoever needs it gets an error, the rest works, the log names the block
+/// or inode.
+pub fn checksums(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    prepare(bench, &["-b", "1024", "-O", "^flex_bg"])?;
+    let block = 1024;
+    let inode_of = |name: &str| debugfs_number(bench, &format!("stat {name}"), "Inode:");
+    let descriptors = 2 * block;
+    let block_bitmap = debugfs_number(bench, "stats", "block bitmap at")? * block;
+    let inode_bitmap = debugfs_number(bench, "stats", "inode bitmap at")? * block;
+    let file = inode_of("/extents")?;
+    let (_, table_place) = inode_place(bench, file)?;
+    let leaf = debugfs_number(bench, "stat /extents", "(ETB0):")? * block;
+    let directory = debugfs_number(bench, "bmap /dir 1", "")? * block;
+    let root = debugfs_number(bench, "bmap / 0", "")? * block;
+    let attributes = debugfs_number(bench, "stat /extents", "File ACL:")? * block;
+    let read = |name: &str| -> anyhow::Result<Result<Vec<u8>, std::io::Error>> {
+        Ok(fs::read(bench.path(name)))
+    };
+    let list = |name: &str| {
+        fs::read_dir(bench.path(name)).and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+    };
+
+    type Trial<'a> = (&'a str, u64, Box<dyn Fn() -> anyhow::Result<bool> + 'a>);
+    // What is wrong, where, and whether whoever needs it got an error.
+    let trials: [Trial<'_>; 7] = [
+        (
+            "block bitmap",
+            block_bitmap + 100,
+            Box::new(|| {
+                // Another group may serve instead: what counts is that nothing breaks.
+                let _ = fs::write(bench.path("new"), vec![1; 100_000]);
+                let _ = rustix::fs::syncfs(File::open(&bench.dir)?);
+                Ok(true)
+            }),
+        ),
+        (
+            "inode bitmap",
+            inode_bitmap + 10,
+            Box::new(|| {
+                let _ = fs::write(bench.path("new"), "x");
+                Ok(true)
+            }),
+        ),
+        (
+            "inode",
+            table_place + 0x30,
+            Box::new(|| Ok(fs::metadata(bench.path("extents")).is_err())),
+        ),
+        (
+            "extent node",
+            leaf + 30,
+            Box::new(|| Ok(read("extents")?.is_err())),
+        ),
+        (
+            "directory block",
+            directory + 60,
+            Box::new(|| Ok(list("dir").is_err())),
+        ),
+        (
+            "root directory",
+            root + 40,
+            Box::new(|| Ok(list("").is_err() || bench.path("dir").metadata().is_err())),
+        ),
+        (
+            "attribute block",
+            attributes + 200,
+            Box::new(|| {
+                let mut value = [0; 1000];
+                Ok(rustix::fs::getxattr(bench.path("extents"), "user.large", &mut value).is_err())
+            }),
+        ),
+    ];
+    for (what, place, needs) in &trials {
+        let good = peek(bench, *place, 1)?;
+        poke(bench, *place, &[good[0] ^ 0x10])?;
+        let said = bench.messages()?.len();
+        match bench.try_mount(&bench.fstype, "errors=continue") {
+            Ok(()) => {
+                let got_error = needs().with_context(|| format!("a broken {what}"))?;
+                // The rest of the disk is of use, but for what hangs below a broken root.
+                if *what != "root directory" {
+                    let other = fs::read_link(bench.path("symlink"))
+                        .with_context(|| format!("with a broken {what}"))?;
+                    anyhow::ensure!(text(&other).len() == 300);
+                }
+                bench.umount()?;
+                anyhow::ensure!(got_error, "a broken {what} was taken for a good one");
+            }
+            Err(errno) => {
+                anyhow::ensure!(NOT_THIS.contains(&errno), "a broken {what}: {errno}");
+            }
+        }
+        let fresh = bench.messages()?[said..].to_vec();
+        let words: Vec<_> = fresh
+            .iter()
+            .filter(|line| {
+                line.level <= 4 && line.text.contains(&bench.fstype)
+                    || line.text.contains("EXT4-fs error")
+            })
+            .collect();
+        // A broken bitmap may be in a group that nobody asked for.
+        if !what.contains("bitmap") {
+            let line = words
+                .first()
+                .with_context(|| format!("nothing was said of a broken {what}"))?;
+            anyhow::ensure!(
+                line.text.contains("inode") || line.text.contains("block"),
+                "this says of a broken {what} neither block nor inode: {}",
+                line.text
+            );
+            eprintln!("{what}: {}", line.text);
+        }
+        prepare(bench, &["-b", "1024", "-O", "^flex_bg"])?;
+    }
+    // A wrong descriptor is found when mounting.
+    let good = peek(bench, descriptors + 4, 1)?;
+    poke(bench, descriptors + 4, &[good[0] ^ 1])?;
+    refused(bench, "a broken group descriptor", "", NOT_THIS)
+}
+
+/// Where an inode lies: the block of its table, and the byte on the disk.
+fn inode_place(bench: &Bench, inode: u64) -> anyhow::Result<(u64, u64)> {
+    let output = must(
+        "debugfs",
+        &["-R", &format!("imap <{inode}>"), bench.device()],
+    )?;
+    let number = |label: &str| -> anyhow::Result<u64> {
+        let (_, rest) = output
+            .split_once(label)
+            .with_context(|| format!("debugfs imap told no {label}: {output}"))?;
+        let digits: String = rest
+            .trim_start()
+            .chars()
+            .take_while(|letter| letter.is_ascii_hexdigit() || *letter == 'x')
+            .collect();
+        Ok(match digits.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16)?,
+            None => digits.parse()?,
+        })
+    };
+    let block = number("located at block")?;
+    let offset = number("offset")?;
+    Ok((block, block * 1024 + offset))
+}
+
+/// Random bytes all over the metadata: whatever happens, the kernel stays well.
+pub fn random(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    bench.expect_message("JBD2");
+    bench.expect_message("Buffer I/O error");
+    let mut rng = bench.rng();
+    let rounds = bench.scaled(20);
+    for round in 0..rounds {
+        // Half of the disks have no checksums, so that wrong contents get as far as possible.
+        let features: &[&str] = if round % 2 == 0 {
+            &["-O", "^metadata_csum"]
+        } else {
+            &[]
+        };
+        prepare(bench, features)?;
+        for _ in 0..1 + rng.below(30) {
+            // Most metadata lies in the first mebibytes; the superblock has a test of its own.
+            let span = if rng.one_in(3) { SIZE << 20 } else { 3 << 20 };
+            let place = 4096 + rng.below(span - 8192);
+            let length = 1 + rng.index(8);
+            let bytes = rng.bytes(length);
+            poke(bench, place, &bytes)?;
+        }
+        if bench.try_mount(&bench.fstype, "errors=continue").is_err() {
+            continue;
+        }
+        // All of these may fail, and none may do worse.
+        let script = "cd \"$1\" || exit 0; find . -exec stat {} + ; find . -type f -exec cat {} + ; getfattr -d -m - -R . ; \
+            touch new; dd if=/dev/urandom of=fill bs=64k count=20; mv dir dir2; rm -rf dir2 extents symlink; sync; ls -lR";
+        command::run(
+            "timeout",
+            &["60", "sh", "-c", script, "sh", text(&bench.dir)],
+        )?;
+        bench.umount().with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Space: full disks, what statfs says, files that are unlinked while open.
+
+use crate::bench::Bench;
+use crate::bench::REFERENCE;
+use crate::model::compare_bytes;
+use anyhow::Context;
+use std::fs;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+/// A disk is filled: the error comes from write, what was taken is kept, and fsync never says that there is no space.
+pub fn full(bench: &Bench) -> anyhow::Result<()> {
+    for (block_size, size) in [("4096", "64M"), ("1024", "32M")] {
+        bench.format(&["-b", block_size, size])?;
+        bench.mount()?;
+        let mut rng = bench.rng();
+        let mut kept: Vec<(std::path::PathBuf, Vec<u8>)> = Vec::new();
+        for round in 0..3 {
+            fill(bench, &mut rng, &mut kept).with_context(|| format!("round {round}"))?;
+            for (path, contents) in &kept {
+                compare_bytes(&path.display().to_string(), &fs::read(path)?, contents)?;
+            }
+            bench.drop_caches()?;
+            for (path, contents) in &kept {
+                compare_bytes(&path.display().to_string(), &fs::read(path)?, contents)?;
+            }
+            // Every second file goes, and the space is there again.
+            let mut number = 0;
+            kept.retain(|(path, _)| {
+                number += 1;
+                number % 2 == 0 || fs::remove_file(path).is_err()
+            });
+            bench.cycle_checked(&bench.fstype, "")?;
+        }
+        bench.cycle_checked(REFERENCE, "ro")?;
+        for (path, contents) in &kept {
+            compare_bytes(&path.display().to_string(), &fs::read(path)?, contents)?;
+        }
+        bench.umount()?;
+    }
+    Ok(())
+}
+
+fn fill(
+    bench: &Bench,
+    rng: &mut crate::rng::Rng,
+    kept: &mut Vec<(std::path::PathBuf, Vec<u8>)>,
+) -> anyhow::Result<()> {
+    let mut written = 0;
+    loop {
+        let number = rng.next();
+        let path = bench.path(format!("file{number:016x}"));
+        let mut file = match File::create_new(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::StorageFull => break,
+            Err(error) => return Err(error).context("creating a file"),
+        };
+        let size = 1 + rng.below(3 << 20) as usize;
+        let contents = rng.bytes(size);
+        let mut taken = 0;
+        let mut full = false;
+        while taken < contents.len() {
+            let piece = (contents.len() - taken).min(200_000);
+            match file.write(&contents[taken..taken + piece]) {
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == ErrorKind::StorageFull => {
+                    full = true;
+                    break;
+                }
+                Err(error) => return Err(error).context("writing"),
+            }
+        }
+        // What write took has its place: neither fsync nor writeback may find that there is none.
+        file.sync_all()
+            .with_context(|| format!("fsync after {taken} bytes, full: {full}"))?;
+        written += taken;
+        kept.push((path, contents[..taken].to_vec()));
+        if full {
+            break;
+        }
+    }
+    let free = rustix::fs::statvfs(&bench.dir)?;
+    eprintln!(
+        "{written} bytes taken, {} blocks free at the end",
+        free.f_bavail
+    );
+    anyhow::ensure!(written > 8 << 20, "only {written} bytes fit");
+    let left = free.f_bavail * free.f_bsize;
+    anyhow::ensure!(
+        left < 4 << 20,
+        "{left} bytes were free when write said that the disk was full"
+    );
+    Ok(())
+}
+
+/// statfs says the same as the kernel's ext4.
+pub fn statfs(bench: &Bench) -> anyhow::Result<()> {
+    for arguments in [&["256M"][..], &["-b", "1024", "64M"], &["-m", "10", "128M"]] {
+        bench.format(arguments)?;
+        let mut seen = Vec::new();
+        for fstype in [bench.fstype.as_str(), REFERENCE] {
+            bench.mount_as(fstype, "")?;
+            let stat = rustix::fs::statvfs(&bench.dir)?;
+            seen.push([
+                stat.f_bsize,
+                stat.f_blocks,
+                stat.f_bfree,
+                stat.f_bavail,
+                stat.f_files,
+                stat.f_ffree,
+                stat.f_fsid,
+                stat.f_namemax,
+            ]);
+            bench.umount()?;
+        }
+        anyhow::ensure!(
+            seen[0] == seen[1],
+            "{arguments:?}: {:?} and ext4 says {:?}",
+            seen[0],
+            seen[1]
+        );
+        // Space that was taken is counted at once, before it is allocated.
+        bench.mount()?;
+        let before = rustix::fs::statvfs(&bench.dir)?;
+        fs::write(bench.path("file"), vec![1; 5 << 20])?;
+        let after = rustix::fs::statvfs(&bench.dir)?;
+        let taken = (before.f_bfree - after.f_bfree) * before.f_bsize;
+        anyhow::ensure!(
+            (5 << 20..6 << 20).contains(&taken),
+            "5 MiB took {taken} bytes"
+        );
+        anyhow::ensure!(
+            before.f_ffree - after.f_ffree == 1,
+            "one file took other than one inode"
+        );
+        fs::remove_file(bench.path("file"))?;
+        rustix::fs::sync();
+        let end = rustix::fs::statvfs(&bench.dir)?;
+        anyhow::ensure!(
+            end.f_bfree == before.f_bfree,
+            "{} of {} blocks came back",
+            end.f_bfree,
+            before.f_bfree
+        );
+        bench.umount()?;
+        bench.fsck()?;
+    }
+    bench.mount()
+}
+
+/// An open file lives on without a name, and its space comes back when it is closed.
+pub fn unlinked(bench: &Bench) -> anyhow::Result<()> {
+    bench.format(&["256M"])?;
+    bench.mount()?;
+    let free = rustix::fs::statvfs(&bench.dir)?;
+    let mut files = Vec::new();
+    for number in 0..50u8 {
+        let path = bench.path(format!("file{number}"));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        file.write_all_at(&vec![number + 1; 100_000], 0)?;
+        fs::remove_file(&path)?;
+        files.push(file);
+    }
+    rustix::fs::sync();
+    bench.drop_caches()?;
+    for (number, file) in files.iter().enumerate() {
+        file.write_all_at(&[0xff; 1000], 50_000)?;
+        let mut read = vec![0; 100_000];
+        file.read_exact_at(&mut read, 0)?;
+        let mut expected = vec![number as u8 + 1; 100_000];
+        expected[50_000..51_000].fill(0xff);
+        compare_bytes("an unlinked file", &read, &expected)?;
+    }
+    // In an order that takes members out of the middle of the list of orphans.
+    while !files.is_empty() {
+        files.swap_remove(files.len() / 2);
+    }
+    bench.cycle_checked(&bench.fstype, "")?;
+    let end = rustix::fs::statvfs(&bench.dir)?;
+    anyhow::ensure!(
+        (end.f_bfree, end.f_ffree) == (free.f_bfree, free.f_ffree),
+        "{} blocks and {} inodes are free instead of {} and {}",
+        end.f_bfree,
+        end.f_ffree,
+        free.f_bfree,
+        free.f_ffree
+    );
+    Ok(())
+}
+
+/// Files that were unlinked and open, and one that was being truncated, when the power went: the copy of the disk at
+/// that moment is mounted, and their space is back.
+pub fn orphans(bench: &Bench) -> anyhow::Result<()> {
+    for features in ["orphan_file", "^orphan_file"] {
+        for opener in [bench.fstype.as_str(), REFERENCE] {
+            one_kind_of_orphans(bench, features, opener)
+                .with_context(|| format!("with {features}, opened by {opener}"))?;
+        }
+    }
+    bench.format(&["64M"])
+}
+
+fn one_kind_of_orphans(bench: &Bench, features: &str, opener: &str) -> anyhow::Result<()> {
+    bench.format(&["-O", features, "64M"])?;
+    bench.mount_as(opener, "")?;
+    let free = rustix::fs::statvfs(&bench.dir)?;
+    let mut files = Vec::new();
+    for number in 0..30u8 {
+        let path = bench.path(format!("file{number}"));
+        let mut file = File::create_new(&path)?;
+        file.write_all(&vec![number + 1; 200_000])?;
+        files.push(file);
+    }
+    rustix::fs::sync();
+    for number in 0..30 {
+        fs::remove_file(bench.path(format!("file{number}")))?;
+    }
+    fs::write(bench.path("stays"), "stays")?;
+    rustix::fs::sync();
+    // The disk as it is now, as a power cut would leave it: nothing is written until the next change.
+    copy_disk(bench, 64)?;
+    drop(files);
+    bench.umount()?;
+    bench.fsck()?;
+
+    crate::bench::mount_device(&bench.spare, &bench.dir, &bench.fstype, "")
+        .context("mounting the disk of the moment of the power cut")?;
+    let end = rustix::fs::statvfs(&bench.dir)?;
+    let stays = fs::read_to_string(bench.path("stays"));
+    rustix::mount::unmount(&bench.dir, rustix::mount::UnmountFlags::empty())?;
+    crate::bench::fsck_device(&bench.spare, opener == REFERENCE)?;
+    anyhow::ensure!(stays? == "stays", "the other file was lost");
+    anyhow::ensure!(
+        end.f_ffree + 1 == free.f_ffree && free.f_bfree - end.f_bfree <= 2,
+        "{} blocks and {} inodes are free; before the files there were {} and {}",
+        end.f_bfree,
+        end.f_ffree,
+        free.f_bfree,
+        free.f_ffree
+    );
+    Ok(())
+}
+
+/// Copies what is on the media of the test's disk, not what the kernel keeps in memory of it, to the spare one.
+fn copy_disk(bench: &Bench, mebibytes: u32) -> anyhow::Result<()> {
+    let from = format!("if={}", bench.device());
+    let to = format!("of={}", crate::bench::text(&bench.spare));
+    let count = format!("count={mebibytes}");
+    crate::command::must(
+        "dd",
+        &[
+            &from,
+            &to,
+            "bs=1M",
+            &count,
+            "iflag=direct",
+            "oflag=direct",
+            "status=none",
+        ],
+    )
+    .map(drop)
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's own view of a write: Dirty and Writeback in /proc/meminfo, and the tracepoints of writeback, block and
+//! jbd2.
+
+use crate::bench::Bench;
+use anyhow::Context;
+use std::fs;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Where tracefs is.
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// A value of /proc/meminfo, in KiB.
+pub fn meminfo(name: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .with_context(|| format!("there is no {name} in /proc/meminfo"))
+}
+
+/// Tracepoints that are on while this lives.
+pub struct Trace {
+    events: Vec<PathBuf>,
+}
+
+impl Trace {
+    /// Switches these events on, each named as GROUP/EVENT, with an empty buffer.
+    pub fn start(events: &[&str]) -> anyhow::Result<Trace> {
+        fs::write(format!("{TRACING}/trace"), "").context("emptying the trace")?;
+        let mut trace = Trace { events: Vec::new() };
+        for event in events {
+            let path = PathBuf::from(format!("{TRACING}/events/{event}/enable"));
+            fs::write(&path, "1").with_context(|| format!("switching {event} on"))?;
+            trace.events.push(path);
+        }
+        Ok(trace)
+    }
+
+    /// What was traced until now.
+    pub fn read(&self) -> anyhow::Result<Vec<String>> {
+        let text = fs::read_to_string(format!("{TRACING}/trace")).context("reading the trace")?;
+        Ok(text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(String::from)
+            .collect())
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        for path in &self.events {
+            // A tracepoint that stays on disturbs nobody.
+            let _ = fs::write(path, "0");
+        }
+    }
+}
+
+/// The events that tell of writeback.
+pub const EVENTS: [&str; 7] = [
+    "writeback/writeback_dirty_inode",
+    "writeback/writeback_single_inode",
+    "writeback/writeback_start",
+    "writeback/writeback_written",
+    "writeback/writeback_queue",
+    "jbd2/jbd2_start_commit",
+    "block/block_bio_queue",
+];
+
+/// Dirty rises with a write and falls when the flusher has done its work; the tracepoints name the inode, the device
+/// and the reason.
+pub fn accounting(bench: &Bench) -> anyhow::Result<()> {
+    bench.format(&[])?;
+    bench.mount()?;
+    rustix::fs::sync();
+    let trace = Trace::start(&EVENTS)?;
+    let before = meminfo("Dirty")?;
+    let mut file = File::create(bench.path("file"))?;
+    let size = 64 << 20;
+    file.write_all(&vec![7; size]).context("writing")?;
+    let risen = meminfo("Dirty")? + meminfo("Writeback")?;
+    anyhow::ensure!(
+        risen > before + 32 * 1024,
+        "64 MiB were written, and Dirty went from {before} to {risen} KiB"
+    );
+    rustix::fs::sync();
+    let fallen = meminfo("Dirty")?;
+    anyhow::ensure!(
+        fallen < before + 4 * 1024,
+        "{fallen} KiB are dirty after sync"
+    );
+    let inode = file.metadata()?.ino();
+    drop(file);
+
+    // The periodic flusher does without being asked, once the data is old enough.
+    fs::write("/proc/sys/vm/dirty_expire_centisecs", "100")?;
+    fs::write("/proc/sys/vm/dirty_writeback_centisecs", "50")?;
+    fs::write(bench.path("late"), vec![1; 1 << 20])?;
+    let late = bench.path("late").metadata()?.ino();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while bench.path("late").metadata()?.blocks() == 0 || !is_written(&trace, late)? {
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "the periodic flusher did not write the file"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    fs::write("/proc/sys/vm/dirty_expire_centisecs", "3000")?;
+    fs::write("/proc/sys/vm/dirty_writeback_centisecs", "500")?;
+
+    let lines = trace.read()?;
+    let sector_lines = lines
+        .iter()
+        .filter(|line| line.contains("block_bio_queue") && line.contains(" W"))
+        .count();
+    anyhow::ensure!(sector_lines > 0, "no write bio was traced");
+    for (event, also) in [
+        ("writeback_dirty_inode:", format!("ino={inode} ")),
+        ("writeback_single_inode:", format!("ino={inode} ")),
+        ("writeback_start:", "reason=sync".to_string()),
+        ("writeback_start:", "reason=periodic".to_string()),
+    ] {
+        anyhow::ensure!(
+            lines
+                .iter()
+                .any(|line| line.contains(event) && line.contains(&also)),
+            "no {event} with {also:?} was traced, among {} lines",
+            lines.len()
+        );
+    }
+    let commits = lines
+        .iter()
+        .filter(|line| line.contains("jbd2_start_commit"))
+        .count();
+    anyhow::ensure!(commits > 0, "no commit of the journal was traced");
+    // 64 MiB in large bios: the block layer must not be asked for every page.
+    anyhow::ensure!(
+        sector_lines < 4000,
+        "64 MiB went out in {sector_lines} bios"
+    );
+    eprintln!("{sector_lines} write bios, {commits} commits");
+    Ok(())
+}
+
+fn is_written(trace: &Trace, inode: u64) -> anyhow::Result<bool> {
+    let wanted = format!("ino={inode} ");
+    Ok(trace
+        .read()?
+        .iter()
+        .any(|line| line.contains("writeback_single_inode:") && line.contains(&wanted)))
+}
