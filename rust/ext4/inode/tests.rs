@@ -12,8 +12,9 @@ use crate::superblock::ValidSuperblock;
 use crate::testing::Image;
 use crate::BlockSize;
 
-/// An image with one file of each type, as `debugfs` makes them, from inode 12 on.
-fn image(options: &[&str]) -> (Image, ValidSuperblock) {
+/// An image with one file of each type, as `debugfs` makes them, one after the other; and the number
+/// of the first one's inode.
+fn image(options: &[&str]) -> (Image, ValidSuperblock, u32) {
     let mut all = vec!["-t", "ext4", "-b", "4096"];
     all.extend(options);
     let mut image = Image::make(&all, 16384);
@@ -28,8 +29,18 @@ fn image(options: &[&str]) -> (Image, ValidSuperblock) {
         "sif char mtime_extra 0x7",
     ]);
     let valid = image.validate();
-    (image, valid)
+    let text = image.debugfs(&["stat directory"]);
+    let first = stat(&text, "Inode:").parse().unwrap();
+    (image, valid, first)
 }
+
+/// The places of the files in that order.
+const DIRECTORY: u32 = 0;
+const FILE: u32 = 1;
+const SHORT: u32 = 2;
+const LONG: u32 = 3;
+const CHAR: u32 = 4;
+const BLOCK: u32 = 5;
 
 fn at(number: u32) -> InodeNumber {
     InodeNumber::new(number).unwrap()
@@ -57,7 +68,7 @@ fn we_read_what_debugfs_reads() {
         &["-I", "1024"],
         &["-O", "^metadata_csum"],
     ] {
-        let (mut image, valid) = image(options);
+        let (mut image, valid, first) = image(options);
         let types = [
             FileType::Directory,
             FileType::Regular,
@@ -67,7 +78,7 @@ fn we_read_what_debugfs_reads() {
             FileType::BlockDevice,
             FileType::Fifo,
         ];
-        for (number, file_type) in (12..).zip(types) {
+        for (number, file_type) in (first..).zip(types) {
             let text = image.debugfs(&[&format!("stat <{number}>")]);
             let inode = raw(&image, &valid, number)
                 .validate(&valid, at(number), false)
@@ -104,14 +115,19 @@ fn we_read_what_debugfs_reads() {
             }
         }
 
-        let short = raw(&image, &valid, 14).validate(&valid, at(14), false);
+        let short = raw(&image, &valid, first + SHORT).validate(&valid, at(first + SHORT), false);
         assert!(short.unwrap().fast_symlink);
-        assert!(raw(&image, &valid, 14).block().starts_with(b"target\0"));
-        let long = raw(&image, &valid, 15).validate(&valid, at(15), false);
+        assert!(raw(&image, &valid, first + SHORT)
+            .block()
+            .starts_with(b"target\0"));
+        let long = raw(&image, &valid, first + LONG).validate(&valid, at(first + LONG), false);
         assert!(!long.unwrap().fast_symlink);
         let number = |major, minor| DeviceNumber { major, minor };
-        assert_eq!(raw(&image, &valid, 16).device(), number(5, 1));
-        assert_eq!(raw(&image, &valid, 17).device(), number(259, 60000));
+        assert_eq!(raw(&image, &valid, first + CHAR).device(), number(5, 1));
+        assert_eq!(
+            raw(&image, &valid, first + BLOCK).device(),
+            number(259, 60000)
+        );
 
         // The root and the journal, which nobody made by hand.
         let root = raw(&image, &valid, 2).validate(&valid, InodeNumber::ROOT, false);
@@ -119,7 +135,7 @@ fn we_read_what_debugfs_reads() {
         let journal = raw(&image, &valid, 8).validate(&valid, InodeNumber::JOURNAL, false);
         assert_eq!(journal.unwrap().file_type, FileType::Regular);
         // One that was never in use.
-        let unused = raw(&image, &valid, 30).validate(&valid, at(30), false);
+        let unused = raw(&image, &valid, first + 18).validate(&valid, at(first + 18), false);
         assert_eq!(unused.unwrap_err(), InodeError::Unused);
     }
 }
@@ -127,9 +143,10 @@ fn we_read_what_debugfs_reads() {
 #[test]
 fn what_we_write_is_understood() {
     for options in [&["-I", "256"][..], &["-I", "128"]] {
-        let (mut image, valid) = image(options);
+        let (mut image, valid, first) = image(options);
         let geometry = valid.geometry;
-        let inode = RawInode::from_bytes_mut(image.inode_mut(&geometry, at(13))).unwrap();
+        let file = at(first + FILE);
+        let inode = RawInode::from_bytes_mut(image.inode_mut(&geometry, file)).unwrap();
         inode.set_mode(0o104711);
         inode.set_uid(100_000);
         inode.set_gid(200_000);
@@ -144,16 +161,16 @@ fn what_we_write_is_understood() {
         inode.set_ctime(later);
         inode.set_crtime(later);
         let had_project = inode.set_project(77);
-        inode.update_checksum(valid.checksum, at(13));
+        inode.update_checksum(valid.checksum, file);
         image.assert_clean();
 
-        let text = image.debugfs(&["stat <13>"]);
+        let text = image.debugfs(&["stat file"]);
         assert_eq!(stat(&text, "Mode:"), "04711");
         assert_eq!(stat(&text, "User:"), "100000");
         assert_eq!(stat(&text, "Group:"), "200000");
         assert_eq!(stat(&text, "Generation:"), "3735928559");
-        let read = raw(&image, &valid, 13)
-            .validate(&valid, at(13), false)
+        let read = raw(&image, &valid, first + FILE)
+            .validate(&valid, file, false)
             .unwrap();
         if had_project {
             assert_eq!(stat(&text, "Project:"), "77");
@@ -234,8 +251,9 @@ fn an_inode_grows_extra_fields() {
 
 #[test]
 fn what_is_refused() {
-    let (image, valid) = image(&["-I", "256"]);
-    let refused = |number: u32, change: &dyn Fn(&mut RawInode)| {
+    let (image, valid, first) = image(&["-I", "256"]);
+    let refused = |place: u32, change: &dyn Fn(&mut RawInode)| {
+        let number = first + place;
         let mut bytes = image.inode(&valid.geometry, at(number)).to_vec();
         let inode = RawInode::from_bytes_mut(&mut bytes).unwrap();
         change(inode);
@@ -244,10 +262,6 @@ fn what_is_refused() {
         assert!(!error.to_string().is_empty());
         error
     };
-    const DIRECTORY: u32 = 12;
-    const FILE: u32 = 13;
-    const SHORT: u32 = 14;
-
     assert_eq!(
         refused(FILE, &|inode| inode.set_extra_isize(30)),
         InodeError::ExtraIsize {
@@ -324,20 +338,20 @@ fn what_is_refused() {
     }
 
     // The checksum is of this inode and of no other.
-    let inode = raw(&image, &valid, FILE);
+    let inode = raw(&image, &valid, first + FILE);
     assert!(matches!(
-        inode.validate(&valid, at(FILE + 1), false),
+        inode.validate(&valid, at(first + FILE + 1), false),
         Err(InodeError::Checksum(_))
     ));
     // An orphan passes where a file does not.
-    let mut bytes = image.inode(&valid.geometry, at(DIRECTORY)).to_vec();
+    let mut bytes = image.inode(&valid.geometry, at(first + DIRECTORY)).to_vec();
     let inode = RawInode::from_bytes_mut(&mut bytes).unwrap();
     inode.set_links(0);
     inode.set_size(0);
-    inode.set_next_orphan(Some(at(FILE)));
-    inode.update_checksum(valid.checksum, at(DIRECTORY));
-    assert!(inode.validate(&valid, at(DIRECTORY), true).is_ok());
-    assert_eq!(inode.next_orphan(), Some(at(FILE)));
+    inode.set_next_orphan(Some(at(first + FILE)));
+    inode.update_checksum(valid.checksum, at(first + DIRECTORY));
+    assert!(inode.validate(&valid, at(first + DIRECTORY), true).is_ok());
+    assert_eq!(inode.next_orphan(), Some(at(first + FILE)));
 }
 
 #[test]
@@ -414,9 +428,9 @@ proptest! {
         static BASE: std::sync::OnceLock<(std::vec::Vec<u8>, ValidSuperblock)> =
             std::sync::OnceLock::new();
         let (base, valid) = BASE.get_or_init(|| {
-            let (image, valid) = image(&["-O", "^metadata_csum"]);
+            let (image, valid, first) = image(&["-O", "^metadata_csum"]);
             let geometry = valid.geometry;
-            (image.inode(&geometry, at(13)).to_vec(), valid)
+            (image.inode(&geometry, at(first + FILE)).to_vec(), valid)
         });
         let mut bytes = base.clone();
         for (index, byte) in changes {
