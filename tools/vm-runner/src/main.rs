@@ -13,10 +13,12 @@
 mod guest;
 mod kvm;
 mod log;
+mod nbd;
 mod options;
 mod qemu;
 mod terminal;
 mod uml;
+mod write_cache;
 
 use anyhow::Context;
 use clap::error::ErrorKind;

@@ -10,11 +10,14 @@ use crate::guest;
 use crate::guest::bound_command;
 use crate::guest::Outcome;
 use crate::guest::Streams;
+use crate::nbd;
 use crate::options::Options;
 use crate::path_text;
 use crate::variable;
+use crate::write_cache::CachedDisk;
 use crate::Files;
 use anyhow::Context;
+use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
@@ -22,6 +25,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Stdio;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -45,6 +49,7 @@ struct Machine<'a> {
     append: &'a str,
     shares: bool,
     disks: bool,
+    lossy_cache: Option<u64>,
 }
 
 /// Boots a guest for `job` and follows it to its end.
@@ -57,12 +62,18 @@ pub fn run(options: &Options, job: &Job, files: &Files, kvm: bool) -> anyhow::Re
         append: options.append.as_deref().unwrap_or_default(),
         shares: !job.shares.is_empty(),
         disks: true,
+        lossy_cache: options.lossy_cache,
     };
     let timeout = options.timeout.map(Duration::from_secs);
     let sockets = Sockets::listen()?;
-    let (mut guest, _daemons) = start(&machine, job, files, &sockets)?;
-    let streams = sockets.accept(&mut guest, job.terminal.is_some())?;
-    guest::follow(guest, streams, timeout)
+    let mut started = start(&machine, job, files, &sockets)?;
+    let streams = sockets.accept(&mut started.guest, job.terminal.is_some())?;
+    let outcome = guest::follow(started.guest, streams, timeout)?;
+    for disk in started.disks {
+        disk.join()
+            .map_err(|_| anyhow::anyhow!("a thread that serves a disk panicked"))??;
+    }
+    Ok(outcome)
 }
 
 /// Whether a guest boots with KVM within the time limit.
@@ -92,12 +103,13 @@ pub fn probe_kvm(scratch: &Path, timeout: Duration) -> anyhow::Result<bool> {
         append: "",
         shares: false,
         disks: false,
+        lossy_cache: None,
     };
     let sockets = Sockets::listen()?;
-    let (mut guest, _daemons) = start(&machine, &job, &files, &sockets)?;
-    match sockets.accept(&mut guest, false) {
+    let mut started = start(&machine, &job, &files, &sockets)?;
+    match sockets.accept(&mut started.guest, false) {
         Ok(streams) => {
-            let outcome = guest::follow(guest, streams, Some(timeout))?;
+            let outcome = guest::follow(started.guest, streams, Some(timeout))?;
             Ok(outcome == Outcome::Exited(0))
         }
         // QEMU refused to start with KVM.
@@ -179,6 +191,15 @@ impl Drop for Daemons {
     }
 }
 
+/// A guest that was started, with all that it needs.
+struct Started {
+    guest: Child,
+    /// The threads that serve disks. They end when QEMU does.
+    disks: Vec<JoinHandle<anyhow::Result<()>>>,
+    /// Ended when this is dropped.
+    _daemons: Daemons,
+}
+
 /// Starts a virtiofs daemon that shows the whole sandbox, and waits until it listens at `socket`.
 fn start_virtiofsd(socket: &str, cache: &str) -> anyhow::Result<Child> {
     let mut daemon = bound_command("/usr/libexec/virtiofsd")
@@ -214,8 +235,9 @@ fn start(
     job: &Job,
     files: &Files,
     sockets: &Sockets,
-) -> anyhow::Result<(Child, Daemons)> {
+) -> anyhow::Result<Started> {
     let mut daemons = Daemons(Vec::new());
+    let mut disks = Vec::new();
     let mut filesystems = vec![(ROOT_TAG, "always")];
     if machine.shares {
         filesystems.push((SHARE_TAG, "auto"));
@@ -262,14 +284,34 @@ fn start(
             ]);
     }
     if machine.disks {
-        qemu.args(["-drive", &drive("nvme", &files.nvme)?])
-            .args(["-device", "nvme,drive=nvme,serial=ferrofs-nvme"])
-            .args(["-drive", &drive("sata", &files.sata)?])
+        // Another seed for each, so that the caches do not choose alike.
+        let seeds = [machine.lossy_cache, machine.lossy_cache.map(|seed| !seed)];
+        for ((name, file), seed) in [("nvme", &files.nvme), ("sata", &files.sata)]
+            .into_iter()
+            .zip(seeds)
+        {
+            let backend = match seed {
+                Some(seed) => {
+                    let socket = sockets.path(name)?;
+                    disks.push(serve_disk(file, seed, &socket)?);
+                    format!("cache=writeback,file=nbd+unix:///?socket={socket}")
+                }
+                None => format!("cache=unsafe,file={}", comma_safe(file)?),
+            };
+            qemu.arg("-drive").arg(format!(
+                "if=none,id={name},format=raw,discard=unmap,{backend}"
+            ));
+        }
+        qemu.args(["-device", "nvme,drive=nvme,serial=ferrofs-nvme"])
             .args(["-device", "ide-hd,drive=sata,serial=ferrofs-sata,bus=ide.0"]);
     }
     debug_assert_eq!(job.guest, Guest::Qemu);
     qemu.stdin(Stdio::null()).stdout(Stdio::null());
-    Ok((qemu.spawn().context("starting QEMU")?, daemons))
+    Ok(Started {
+        guest: qemu.spawn().context("starting QEMU")?,
+        disks,
+        _daemons: daemons,
+    })
 }
 
 fn accelerator(machine: &Machine<'_>) -> Vec<String> {
@@ -308,13 +350,23 @@ fn kernel_command_line(machine: &Machine<'_>, job: &Path) -> anyhow::Result<Stri
     Ok(line)
 }
 
-/// Both kinds of disk tell the guest of a write cache, and take its flushes. The host is not made to flush its own: what
-/// the guest wrote survives the guest in the host's memory, and nothing here has to survive the host.
-fn drive(name: &str, file: &Path) -> anyhow::Result<String> {
-    Ok(format!(
-        "if=none,id={name},format=raw,cache=unsafe,discard=unmap,file={}",
-        comma_safe(file)?
-    ))
+/// Serves a disk with a lossy cache at `socket`. This program's death is then the power cut.
+///
+/// Disks of both kinds tell the guest of a write cache and take its flushes, but plain files make nothing of them: what the
+/// guest wrote survives the guest in the host's memory.
+fn serve_disk(
+    file: &Path,
+    seed: u64,
+    socket: &str,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let image = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(file)
+        .with_context(|| format!("opening {}", file.display()))?;
+    let disk = CachedDisk::new(image, seed)?;
+    let listener = UnixListener::bind(socket).context("listening for a disk's user")?;
+    Ok(std::thread::spawn(move || nbd::serve(&listener, disk)))
 }
 
 /// In QEMU's options a comma is written twice.

@@ -30,6 +30,10 @@ pub fn run(options: &Options, job: &Job, files: &Files) -> anyhow::Result<Outcom
         !options.icount,
         "--icount is QEMU's: the debug kernel runs on the processor itself"
     );
+    anyhow::ensure!(
+        options.lossy_cache.is_none(),
+        "--lossy-cache is QEMU's: the debug kernel's disks are plain files"
+    );
     let mut log =
         File::create(&files.log).with_context(|| format!("making {}", files.log.display()))?;
     let console = Pipe::new()?;
