@@ -12,7 +12,7 @@ set -euo pipefail
 CLONE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 # Everything that set-up makes lies below one folder, which may be deleted at any time.
-CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/ferrofs
+CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ferrofs
 ROOT=$CACHE/root
 STAMPS=$CACHE/stamps
 LOGS=$CACHE/log
