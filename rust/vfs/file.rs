@@ -291,6 +291,8 @@ impl<T: Operations> Glue<T> {
         read_iter: Some(Self::read_iter),
         write_iter: Some(Self::write_iter),
         mmap_prepare: Some(Self::mmap_prepare),
+        // Without huge pages the name is a macro for none.
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         fsync: Some(Self::fsync),
         fallocate: optional!(T::HAS_FALLOCATE, Self::fallocate),

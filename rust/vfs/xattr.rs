@@ -394,7 +394,7 @@ where
     // SAFETY: The inodes are valid by their type invariants, and `store_all` gets the closure that
     // it is made for, which outlives the call.
     to_result(unsafe {
-        bindings::security_inode_init_security(
+        bindings::inode_init_security(
             inode.as_ptr(),
             dir.as_ptr(),
             &qstr,

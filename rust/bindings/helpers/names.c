@@ -48,3 +48,11 @@ int ferrofs_helper_generic_setlease(struct file *file, int type, struct file_lea
 {
 	return generic_setlease(file, type, lease, private);
 }
+
+/* An inline function in a kernel without security modules, where the kernel crate has no binding of it. */
+int ferrofs_helper_inode_init_security(struct inode *inode, struct inode *dir,
+				       const struct qstr *name,
+				       initxattrs initxattrs, void *data)
+{
+	return security_inode_init_security(inode, dir, name, initxattrs, data);
+}
