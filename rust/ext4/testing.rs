@@ -113,6 +113,16 @@ impl Image {
         self.run("debugfs", &["-w", "-f", script.0.to_str().unwrap()])
     }
 
+    /// The number of the inode that `path` names.
+    pub(crate) fn inode_number(&mut self, path: &str) -> InodeNumber {
+        let text = self.debugfs(&[&format!("stat {path}")]);
+        let number = text.split("Inode:").nth(1).and_then(|rest| {
+            let word = rest.split_whitespace().next()?;
+            InodeNumber::new(word.parse().ok()?)
+        });
+        number.unwrap_or_else(|| panic!("no inode in {text}"))
+    }
+
     /// Lets `e2fsck` repair, or with `-D` reindex, and asserts that it left nothing to repair.
     pub(crate) fn e2fsck(&mut self, options: &[&str]) {
         let file = TemporaryFile::new();

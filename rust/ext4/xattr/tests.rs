@@ -331,8 +331,8 @@ fn a_block_knows_its_number() {
     BlockHeader::verify(&place.bytes, elsewhere, None, false).unwrap();
 }
 
-/// A filesystem with a file, inode 12, that has attributes in the inode and in a block.
-fn image(options: &[&str]) -> Image {
+/// A filesystem with a file, whose inode it tells, that has attributes in the inode and in a block.
+fn image(options: &[&str]) -> (Image, InodeNumber) {
     let mut image = Image::make(options, 8192);
     let long = |byte: &str, count| byte.repeat(count);
     image.debugfs(&[
@@ -343,10 +343,9 @@ fn image(options: &[&str]) -> Image {
         &format!("ea_set file trusted.longer {}", long("C", 301)),
         &format!("ea_set file user.{} x", long("n", 255)),
     ]);
-    image
+    let inode = image.inode_number("file");
+    (image, inode)
 }
-
-const FILE: u32 = 12;
 
 const FLAVOURS: [&[&str]; 3] = [
     &["-t", "ext4", "-b", "1024"],
@@ -364,9 +363,8 @@ const FLAVOURS: [&[&str]; 3] = [
 ];
 
 /// All attributes of the file, wherever they are.
-fn attributes(image: &Image) -> BTreeMap<String, Vec<u8>> {
+fn attributes(image: &Image, inode: InodeNumber) -> BTreeMap<String, Vec<u8>> {
     let valid = image.validate();
-    let inode = InodeNumber::new(FILE).unwrap();
     let raw = RawInode::from_bytes(image.inode(&valid.geometry, inode)).unwrap();
     let mut tables = Vec::new();
     tables.extend(
@@ -400,7 +398,8 @@ fn attributes(image: &Image) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn attributes_of_e2fsprogs_are_read() {
     for options in FLAVOURS {
-        let found = attributes(&image(options));
+        let (image, inode) = image(options);
+        let found = attributes(&image, inode);
         assert_eq!(found.len(), 5);
         assert_eq!(found["user.comment"], b"hello");
         assert_eq!(found["security.x"], b"abc");
@@ -411,9 +410,8 @@ fn attributes_of_e2fsprogs_are_read() {
 }
 
 /// Sets or removes attributes where they are, or where there is room, as a filesystem would.
-fn change(image: &mut Image, changes: &[(&str, Option<&[u8]>)]) {
+fn change(image: &mut Image, inode: InodeNumber, changes: &[(&str, Option<&[u8]>)]) {
     let valid = image.validate();
-    let inode = InodeNumber::new(FILE).unwrap();
     let raw = RawInode::from_bytes(image.inode(&valid.geometry, inode)).unwrap();
     let number = raw.xattr_block(true).unwrap();
     let mut block = image.block(number).to_vec();
@@ -447,9 +445,10 @@ fn change(image: &mut Image, changes: &[(&str, Option<&[u8]>)]) {
 #[test]
 fn what_we_write_is_clean_for_e2fsck() {
     for options in FLAVOURS {
-        let mut image = image(options);
+        let (mut image, inode) = image(options);
         change(
             &mut image,
+            inode,
             &[
                 ("user.comment", Some(b"something longer than before")),
                 ("user.long", Some(b"short")),
@@ -465,7 +464,7 @@ fn what_we_write_is_clean_for_e2fsck() {
             ],
         );
         image.assert_clean();
-        let found = attributes(&image);
+        let found = attributes(&image, inode);
         assert_eq!(found.len(), 9);
         assert_eq!(found["user.comment"], b"something longer than before");
         let listed = image.debugfs(&["ea_list file"]);
@@ -483,7 +482,7 @@ fn what_we_write_is_clean_for_e2fsck() {
         // And e2fsprogs can go on from there.
         image.debugfs(&["ea_set file user.more more", "ea_rm file user.long"]);
         image.assert_clean();
-        let found = attributes(&image);
+        let found = attributes(&image, inode);
         assert_eq!(found["user.more"], b"more");
         assert!(!found.contains_key("user.long"));
     }

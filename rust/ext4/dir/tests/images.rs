@@ -262,14 +262,13 @@ fn with_empty_directory(options: &[&str], kib: u32, names: u32) -> (Image, Inode
 
     let mut image = Image::make(options, kib);
     let mut wanted = vec![String::from("mkdir dir")];
-    let first = InodeNumber::new(image.superblock().first_inode.get() + 2).unwrap();
     for file in 0..FILES {
-        let inode = first.get() + file;
         let links = names / FILES + 1;
         wanted.push(format!("mknod file{file} p"));
-        wanted.push(format!("sif <{inode}> links_count {links}"));
+        wanted.push(format!("sif file{file} links_count {links}"));
     }
     requests(&mut image, &wanted);
+    let first = image.inode_number("file0");
     (image, first)
 }
 
