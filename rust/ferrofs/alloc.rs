@@ -18,6 +18,7 @@
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
+use ext4::PhysicalBlock;
 use kernel::error::code::EFBIG;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -85,7 +86,7 @@ impl Allocator {
         let core = &*self.0;
         let geometry = &sb.data().layout.geometry;
         let mut list = KVVec::with_capacity(geometry.group_count() as usize, GFP_KERNEL)?;
-        let mut zone = zone::Builder::new();
+        let mut zone = KVVec::new();
         let mut totals = groups::Totals::default();
         for number in geometry.groups() {
             let loaded = groups::load(sb, number, &mut zone)?;
@@ -95,7 +96,7 @@ impl Allocator {
         core.space.set(&totals);
         core.space.keep_back(sb)?;
         core.set_discard(sb);
-        if !core.zone.populate(zone.finish()) || !core.groups.populate(list) {
+        if !core.zone.populate(Zone::new(zone)) || !core.groups.populate(list) {
             return Err(EINVAL);
         }
         Ok(())
@@ -152,9 +153,9 @@ impl Allocator {
     }
 
     /// Whether one of the blocks from `start` on holds metadata that belongs to no file.
-    pub(crate) fn is_system_zone(&self, start: u64, count: u64) -> bool {
+    pub(crate) fn is_system_zone(&self, start: PhysicalBlock, count: u64) -> bool {
         let zone = self.0.zone.as_ref();
-        zone.is_some_and(|zone| zone.overlaps(start..start.saturating_add(count)))
+        zone.is_some_and(|zone| zone.overlaps(start, count))
     }
 }
 

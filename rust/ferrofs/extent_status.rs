@@ -173,17 +173,6 @@ impl Cache {
         None
     }
 
-    /// How many blocks in `range` are delayed.
-    pub(crate) fn count_delayed(&self, range: Range<u32>) -> u32 {
-        let mut count = 0;
-        let mut at = range.start;
-        while let Some(run) = self.next_delayed(at..range.end) {
-            count += run.len();
-            at = run.end;
-        }
-        count
-    }
-
     /// Records a run, in place of whatever was known of its blocks.
     pub(crate) fn set(&mut self, mut run: Run, spare: &mut Spare) {
         let (head, tail) = self.cut(run.start..run.end, spare);
@@ -370,7 +359,7 @@ mod tests {
         set(&mut cache, written(20, 30, 1000))?;
         set(&mut cache, delayed(30, 40))?;
         assert_eq!(cache.delayed(), 20);
-        assert_eq!(cache.count_delayed(15..35), 10);
+        assert_eq!(cache.next_delayed(15..35), Some(delayed(15, 20)));
         assert_eq!(cache.next_delayed(22..35), Some(delayed(30, 35)));
         cache.forget_cached();
         assert_eq!(cache.find(25), None);

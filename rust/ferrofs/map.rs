@@ -49,7 +49,6 @@ pub(crate) use change::create_credits;
 use nodes::Failure;
 use nodes::Nodes;
 pub(crate) use remove::remove;
-pub(crate) use remove::REMOVE_CREDITS;
 
 /// How often an operation that found no space waits for a commit to free some.
 const COMMITS_FOR_SPACE: u32 = 3;

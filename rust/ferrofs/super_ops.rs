@@ -126,6 +126,7 @@ pub(crate) fn reconfigure(
         become_writable(sb, log)?;
     }
     volume.set_settings(new);
+    volume.alloc.settings_changed(sb);
     sb.set_posix_acl(new.has(Flags::ACL));
     mount::configure_journal(volume, &new);
     Ok(())

@@ -12,6 +12,7 @@ use ext4::bitmap::Bitmap;
 use ext4::bitmap::BitmapError;
 use ext4::group_desc::flags;
 use ext4::group_desc::GroupDesc;
+use ext4::group_desc::GroupDescError;
 use ext4::Corrupt;
 use ext4::Group;
 use ext4::PhysicalBlock;
@@ -139,8 +140,8 @@ pub(super) fn summarise(sb: &SuperBlock, zone: Option<&Zone>, group: Group) -> R
     let first = geometry.first_block(group).get();
     let all = first..first + u64::from(geometry.blocks_in_group(group));
     // Metadata of other groups may lie in this one.
-    for range in zone.map_or(&[][..], |zone| zone.in_range(all)) {
-        let Some(metadata) = in_group(geometry, group, range.clone()) else {
+    for range in zone.into_iter().flat_map(|zone| zone.parts(all.clone())) {
+        let Some(metadata) = in_group(geometry, group, range) else {
             continue;
         };
         if let Err(what) = bitmap.check_used(metadata.start, metadata.end - metadata.start) {
@@ -232,12 +233,12 @@ impl<'a> Change<'a> {
     /// Marks `range` as used, all of which must be free, or the reverse. When it is not so nothing is
     /// changed, the damage is reported and the error for it returned.
     ///
-    /// `adjust` changes the counts of the descriptor.
+    /// `adjust` changes the counts of the descriptor, or changes nothing and fails.
     pub(super) fn mark(
         mut self,
         range: Range<u32>,
         used: bool,
-        adjust: impl FnOnce(&mut GroupDesc),
+        adjust: impl FnOnce(&mut GroupDesc) -> Result<(), GroupDescError>,
     ) -> Result {
         let layout = &self.sb.data().layout;
         let geometry = &layout.geometry;
@@ -245,16 +246,7 @@ impl<'a> Change<'a> {
             Which::Blocks => geometry.clusters_in_group(self.group),
             Which::Inodes => geometry.inodes_per_group(),
         };
-        let count = range.end - range.start;
-        let changed = match Bitmap::new(&mut *self.bits, bits) {
-            Some(mut bitmap) if used => bitmap.allocate(range.start, count),
-            Some(mut bitmap) => bitmap.release(range.start, count),
-            None => Err(BitmapError::OutOfRange {
-                start: range.start,
-                count,
-                bits,
-            }),
-        };
+        let changed = self.change(bits, &range, used, adjust);
         if let Err(what) = changed {
             let (sb, home, group) = (self.sb, self.home, self.group);
             // Reporting takes the contents of other blocks.
@@ -262,12 +254,11 @@ impl<'a> Change<'a> {
             return Err(error::corrupt(
                 sb,
                 Place::block(home),
-                format_args!("bitmap of group {group}: {what}"),
+                format_args!("group {group}: {what}"),
             ));
         }
         let descriptor =
             GroupDesc::in_block_mut(&mut self.descriptor, geometry, self.group).ok_or(EINVAL)?;
-        adjust(descriptor);
         match self.which {
             Which::Blocks => {
                 descriptor.change_flags(0, flags::BLOCK_UNINIT);
@@ -277,6 +268,33 @@ impl<'a> Change<'a> {
                 descriptor.change_flags(0, flags::INODE_UNINIT);
                 descriptor.update_inode_bitmap(layout.checksum, geometry, &self.bits);
             }
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        bits: u32,
+        range: &Range<u32>,
+        used: bool,
+        adjust: impl FnOnce(&mut GroupDesc) -> Result<(), GroupDescError>,
+    ) -> Result<(), Corrupt> {
+        let geometry = &self.sb.data().layout.geometry;
+        let (start, count) = (range.start, range.end - range.start);
+        let out_of_range = BitmapError::OutOfRange { start, count, bits };
+        let mut bitmap = Bitmap::new(&mut *self.bits, bits).ok_or(out_of_range)?;
+        if used {
+            bitmap.check_free(start, count)?;
+        } else {
+            bitmap.check_used(start, count)?;
+        }
+        let descriptor = GroupDesc::in_block_mut(&mut self.descriptor, geometry, self.group)
+            .ok_or(out_of_range)?;
+        adjust(descriptor)?;
+        if used {
+            bitmap.allocate(start, count)?;
+        } else {
+            bitmap.release(start, count)?;
         }
         Ok(())
     }

@@ -164,7 +164,7 @@ fn allocate_in(
     let count = range.end - range.start;
     let change = Change::begin(txn, sb, group.number, Which::Blocks)?;
     let marked = change.mark(range.clone(), true, |descriptor| {
-        descriptor.set_free_clusters(descriptor.free_clusters().saturating_sub(count));
+        descriptor.clusters_allocated(count)
     });
     if marked.is_err() {
         group.forget_blocks(core, &mut state);
@@ -220,7 +220,7 @@ pub(crate) fn free(
     let geometry = &volume.layout.geometry;
     let core = &*volume.alloc.0;
     if !geometry.contains(start, BlockCount::new(count))
-        || volume.alloc.is_system_zone(start.get(), count)
+        || volume.alloc.is_system_zone(start, count)
     {
         return Err(error::corrupt(
             sb,
@@ -258,7 +258,7 @@ fn free_in(
     }
     let change = Change::begin(txn, sb, number, Which::Blocks)?;
     let marked = change.mark(bits.clone(), false, |descriptor| {
-        descriptor.set_free_clusters(descriptor.free_clusters() + count);
+        descriptor.clusters_freed(count, geometry, number)
     });
     if let Err(error) = marked {
         group.forget_blocks(core, &mut state);

@@ -7,6 +7,8 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
 use ext4::free_space::GroupSpace;
+use ext4::inode_policy::Load;
+use ext4::system_zone::BlockRange;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 use kernel::sync::MutexGuard;
@@ -14,7 +16,6 @@ use kernel::sync::MutexGuard;
 use super::bitmap;
 use super::freed::Freed;
 use super::summary::Summary;
-use super::zone;
 use super::Core;
 use crate::group;
 use crate::SuperBlock;
@@ -46,7 +47,7 @@ impl Totals {
 pub(super) fn load(
     sb: &SuperBlock,
     number: ext4::Group,
-    zone: &mut zone::Builder,
+    zone: &mut KVVec<BlockRange>,
 ) -> Result<Loaded> {
     let geometry = &sb.data().layout.geometry;
     let (loaded, ranges) = group::with_descriptor(sb, number, |descriptor| {
@@ -58,7 +59,7 @@ pub(super) fn load(
         (loaded, descriptor.meta_ranges(geometry, number))
     })?;
     for range in ranges {
-        zone.add(range)?;
+        zone.push(range.into(), GFP_KERNEL)?;
     }
     Ok(loaded)
 }
@@ -126,6 +127,15 @@ impl Group {
         GroupSpace {
             free: self.free(),
             largest_order: (order != UNKNOWN).then_some(order),
+        }
+    }
+
+    /// What weighs in choosing a group for an inode.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            free_inodes: self.free_inodes.load(Relaxed).into(),
+            free_clusters: self.free().into(),
+            directories: self.directories.load(Relaxed).into(),
         }
     }
 

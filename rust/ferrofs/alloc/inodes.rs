@@ -2,15 +2,14 @@
 
 //! Allocating and freeing inode numbers.
 //!
-//! Where an inode is decides where its data will be. So a file goes to the group of its directory, and
-//! directories are spread (the allocator of Grigory Orlov): those at the top of the tree over the whole
-//! disk, each with room for what will come to be in it, and those below near their parent while its
-//! group is not unlike others.
+//! Where an inode is decides where its data will be: see [`ext4::inode_policy`].
 
 use core::sync::atomic::Ordering::Relaxed;
 
 use ext4::group_desc::flags;
-use ext4::group_desc::GroupDesc;
+use ext4::inode::InodeFlags;
+use ext4::inode_policy::Chooser;
+use ext4::inode_policy::Load;
 use ext4::Group;
 use ext4::InodeNumber;
 use kernel::error::code::ENOSPC;
@@ -56,15 +55,7 @@ pub(crate) fn allocate(
     let core = &*sb.data().alloc.0;
     let geometry = &sb.data().layout.geometry;
     let directory = mode & S_IFMT == S_IFDIR;
-    let parent = geometry
-        .locate_inode(inode::number(dir))
-        .map_or(Group::ZERO, |(group, _)| group);
-    let first = if directory {
-        let top = inode::number(dir) == InodeNumber::ROOT;
-        group_for_directory(sb, core, parent, top, name)?
-    } else {
-        group_for_file(sb, core, parent, name)?
-    };
+    let first = choose(sb, core, dir, directory, name);
     for step in 0..geometry.group_count() {
         let number = Group::new((first.get() + step) % geometry.group_count());
         let group = core.group(number)?;
@@ -79,98 +70,33 @@ pub(crate) fn allocate(
 }
 
 /// Any number that depends on the name, the same for the same name.
-fn spread(name: &[u8], groups: u32) -> u32 {
-    let hash = name.iter().fold(5381u32, |hash, &byte| {
+fn hash(name: &[u8]) -> u32 {
+    name.iter().fold(5381, |hash: u32, &byte| {
         hash.wrapping_mul(33) ^ u32::from(byte)
-    });
-    hash % groups.max(1)
+    })
 }
 
-/// The parent's group, or else one that the name leads to, or the next one with room.
-fn group_for_file(sb: &SuperBlock, core: &Core, parent: Group, name: &[u8]) -> Result<Group> {
-    let groups = sb.data().layout.geometry.group_count();
-    let has_room = |number: u32| -> Result<bool> {
-        let group = core.group(Group::new(number))?;
-        Ok(group.free_inodes.load(Relaxed) != 0 && group.free() != 0)
-    };
-    if has_room(parent.get())? {
-        return Ok(parent);
-    }
-    // Files of other full directories try others first, so that they do not all meet in one group.
-    let mut at = (parent.get() + spread(name, groups)) % groups;
-    let mut step = 1;
-    while step < groups {
-        at = (at + step) % groups;
-        if has_room(at)? {
-            return Ok(Group::new(at));
-        }
-        step *= 2;
-    }
-    Ok(parent)
-}
-
-/// What Orlov's rules compare a group with.
-struct Limits {
-    free_inodes: u32,
-    free_blocks: u32,
-    directories: u32,
-}
-
-impl Limits {
-    fn allow(&self, group: &groups::Group) -> bool {
-        let free_inodes = group.free_inodes.load(Relaxed);
-        free_inodes != 0
-            && free_inodes >= self.free_inodes
-            && group.free() >= self.free_blocks
-            && group.directories.load(Relaxed) <= self.directories
-    }
-}
-
-fn group_for_directory(
-    sb: &SuperBlock,
-    core: &Core,
-    parent: Group,
-    top: bool,
-    name: &[u8],
-) -> Result<Group> {
+/// The group to try first.
+fn choose(sb: &SuperBlock, core: &Core, dir: &Inode, directory: bool, name: &[u8]) -> Group {
     let geometry = &sb.data().layout.geometry;
-    let groups = geometry.group_count();
-    let (inodes, blocks, directories) = core.space.averages(groups);
-    let clamp = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-    if top {
-        // The group with the fewest directories of those with more room than most.
-        let start = spread(name, groups);
-        let limits = Limits {
-            free_inodes: clamp(inodes),
-            free_blocks: clamp(blocks),
-            directories: u32::MAX,
-        };
-        let mut best: Option<(u32, Group)> = None;
-        for step in 0..groups {
-            let number = Group::new((start + step) % groups);
-            let group = core.group(number)?;
-            let count = group.directories.load(Relaxed);
-            if limits.allow(group) && best.is_none_or(|(fewest, _)| count < fewest) {
-                best = Some((count, number));
-            }
-        }
-        if let Some((_, number)) = best {
-            return Ok(number);
-        }
-    }
-    // Not much worse than the average in any respect.
-    let limits = Limits {
-        free_inodes: clamp(inodes).saturating_sub(geometry.inodes_per_group() / 4),
-        free_blocks: clamp(blocks).saturating_sub(geometry.clusters_per_group() / 4),
-        directories: clamp(directories) + geometry.inodes_per_group() / 16,
+    let number = inode::number(dir);
+    let parent = geometry
+        .locate_inode(number)
+        .map_or(Group::ZERO, |(group, _)| group);
+    let load = |group| {
+        core.group(group)
+            .map_or(Load::default(), groups::Group::load)
     };
-    for step in 0..groups {
-        let number = Group::new((parent.get() + step) % groups);
-        if limits.allow(core.group(number)?) {
-            return Ok(number);
-        }
-    }
-    Ok(parent)
+    let chooser = Chooser::new(geometry, core.space.load(), load);
+    let top = number == InodeNumber::ROOT || dir.data().flags().contains(InodeFlags::TOP_DIR);
+    let chosen = if !directory {
+        chooser.file(parent, None)
+    } else if top {
+        chooser.top_directory(parent, hash(name))
+    } else {
+        chooser.directory(parent)
+    };
+    chosen.unwrap_or(parent)
 }
 
 /// Allocates in one group; `None` when it has none or is damaged.
@@ -207,7 +133,8 @@ fn allocate_in(
     let change = Change::begin(txn, sb, group.number, Which::Inodes)?;
     let marked = change
         .mark(index..index + 1, true, |descriptor| {
-            count_used(sb, descriptor, index, directory);
+            let layout = &sb.data().layout;
+            descriptor.inode_allocated(index, directory, &layout.geometry, &layout.desc_checksum)
         })
         .and_then(|()| begin_block_bitmap(txn, sb, group.number));
     if marked.is_err() {
@@ -219,21 +146,6 @@ fn allocate_in(
     group.directories.fetch_add(directory.into(), Relaxed);
     core.space.inode_used(directory);
     Ok(Some(index))
-}
-
-/// Changes the counts in a descriptor for an inode that is used from now on.
-fn count_used(sb: &SuperBlock, descriptor: &mut GroupDesc, index: u32, directory: bool) {
-    let layout = &sb.data().layout;
-    let geometry = &layout.geometry;
-    descriptor.set_free_inodes(descriptor.free_inodes().saturating_sub(1));
-    if directory {
-        descriptor.set_used_dirs(descriptor.used_dirs() + 1);
-    }
-    if layout.desc_checksum.is_some() {
-        let initialised = descriptor.initialised_inodes(geometry, &layout.desc_checksum);
-        let initialised = initialised.max(index + 1);
-        descriptor.set_itable_unused(geometry.inodes_per_group() - initialised);
-    }
 }
 
 /// Zeroes the block of the inode table in which an inode is the first one ever to be used, unless
@@ -268,7 +180,7 @@ fn begin_block_bitmap(txn: &Transaction<'_>, sb: &SuperBlock, number: Group) -> 
     if !uninit {
         return Ok(());
     }
-    Change::begin(txn, sb, number, Which::Blocks)?.mark(0..0, true, |_| ())
+    Change::begin(txn, sb, number, Which::Blocks)?.mark(0..0, true, |_| Ok(()))
 }
 
 /// Frees the number of an inode that has left the disk.
@@ -298,10 +210,7 @@ pub(crate) fn free(txn: &Transaction<'_>, inode: &Inode) -> Result {
     }
     let change = Change::begin(txn, sb, group.number, Which::Inodes)?;
     let marked = change.mark(index..index + 1, false, |descriptor| {
-        descriptor.set_free_inodes(descriptor.free_inodes() + 1);
-        if directory {
-            descriptor.set_used_dirs(descriptor.used_dirs().saturating_sub(1));
-        }
+        descriptor.inode_freed(directory, geometry)
     });
     if let Err(error) = marked {
         state.bad_inodes = true;

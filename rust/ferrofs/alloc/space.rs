@@ -12,6 +12,7 @@ use core::cmp::Ordering;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
+use ext4::inode_policy::Load;
 use kernel::error::code::ENOSPC;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
@@ -98,15 +99,14 @@ impl Space {
         u32::try_from(self.free_inodes.sum().max(0)).unwrap_or(u32::MAX)
     }
 
-    /// The average number of free inodes, free blocks and directories of `groups` groups.
-    pub(super) fn averages(&self, groups: u32) -> (u64, u64, u64) {
-        let groups = u64::from(groups.max(1));
-        let average = |counter: &PercpuCounter| counter.read().max(0) as u64 / groups;
-        (
-            average(&self.free_inodes),
-            average(&self.free),
-            average(&self.directories),
-        )
+    /// What weighs in choosing a group, of the whole disk. Approximate.
+    pub(super) fn load(&self) -> Load {
+        let count = |counter: &PercpuCounter| counter.read().max(0) as u64;
+        Load {
+            free_inodes: count(&self.free_inodes),
+            free_clusters: count(&self.free),
+            directories: count(&self.directories),
+        }
     }
 
     pub(super) fn pending(&self) -> i64 {

@@ -8,6 +8,7 @@ use ext4::extent::Footprint;
 use ext4::extent::Mapping;
 use ext4::extent::Progress;
 use ext4::extent::State;
+use ext4::inode_policy;
 use ext4::Group;
 use ext4::LogicalBlock;
 use ext4::PhysicalBlock;
@@ -231,26 +232,22 @@ fn goal(map: &Locked<'_>, inode: &Inode, block: u32) -> Result<(PhysicalBlock, b
     Ok((home(inode), false))
 }
 
-/// Where a file without blocks begins: in the group of its inode, or the one behind it where the groups
-/// with inode tables are kept for directories. Different files begin at different places there.
+/// Where a file without blocks begins: in the group that is best for data of its inode. Different files
+/// begin at different places there.
 fn home(inode: &Inode) -> PhysicalBlock {
+    /// How many such places there are. Neighbours in the inode table are neighbours on the disk.
+    const PLACES: u32 = 16;
+
     let geometry = &inode.sb().data().layout.geometry;
     let number = inode::number(inode);
     let (group, index) = geometry.locate_inode(number).unwrap_or((Group::ZERO, 0));
-    let mut group = group.get();
-    let flex = geometry.groups_per_flex();
-    if flex >= 4 && inode.is_regular() {
-        let next = (group & !(flex - 1)) + 1;
-        if next < geometry.group_count() {
-            group = group.max(next);
-        }
-    }
-    let group = Group::new(group);
-    // Sixteen places; neighbours in the inode table are neighbours on the disk.
-    let places = 16;
-    let place = index / geometry.inodes_per_group().div_ceil(places);
-    let offset = geometry.blocks_in_group(group) / places * place;
-    PhysicalBlock::new(geometry.first_block(group).get() + u64::from(offset))
+    let start = inode_policy::data_goal(geometry, group, inode.is_regular());
+    let Some((group, _)) = geometry.group_of_block(start) else {
+        return start;
+    };
+    let place = index / geometry.inodes_per_group().div_ceil(PLACES);
+    let offset = geometry.blocks_in_group(group) / PLACES * place;
+    PhysicalBlock::new(start.get() + u64::from(offset))
 }
 
 /// Allocates up to `count` blocks from `block` on, which are in a hole, as written ones, in the caller's

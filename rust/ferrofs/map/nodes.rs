@@ -75,7 +75,7 @@ pub(super) fn may_own(sb: &SuperBlock, start: PhysicalBlock, count: u16) -> bool
     let volume = sb.data();
     let geometry = &volume.layout.geometry;
     geometry.contains(start, BlockCount::new(count.into()))
-        && !volume.alloc.is_system_zone(start.get(), count.into())
+        && !volume.alloc.is_system_zone(start, count.into())
 }
 
 fn read(inode: &Inode, at: PhysicalBlock, expected: &Expected) -> Result<Buffer, Failure> {

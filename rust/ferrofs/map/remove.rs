@@ -24,9 +24,6 @@ use crate::Inode;
 /// How many blocks of a directory are unmapped at once: each of them is revoked.
 const METADATA_AT_ONCE: u32 = 256;
 
-/// What the transaction given to [`remove`] must have room for at its start.
-pub(crate) const REMOVE_CREDITS: Credits = inode::UPDATE_CREDITS;
-
 /// Whether the blocks of a file were written through the journal.
 fn is_metadata(inode: &Inode) -> bool {
     !inode.is_regular()
