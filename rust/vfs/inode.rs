@@ -554,7 +554,9 @@ impl<F: FileSystem> Inode<F> {
     /// Takes the inode's lock exclusively if that needs no sleep.
     pub fn try_lock(&self) -> Option<Locked<'_, F>> {
         // SAFETY: As in `lock()`.
-        (unsafe { bindings::inode_trylock(self.as_ptr()) } != 0).then_some(Locked(self))
+        let locked = unsafe { bindings::inode_trylock(self.as_ptr()) } != 0;
+        // The guard must not exist, and be dropped, when the lock was not taken.
+        locked.then(|| Locked(self))
     }
 
     /// Takes the inode's lock shared. Sleeps.
@@ -567,8 +569,9 @@ impl<F: FileSystem> Inode<F> {
     /// Takes the inode's lock shared if that needs no sleep.
     pub fn try_lock_shared(&self) -> Option<LockedShared<'_, F>> {
         // SAFETY: As in `lock_shared()`.
-        (unsafe { bindings::inode_trylock_shared(self.as_ptr()) } != 0)
-            .then_some(LockedShared(self))
+        let locked = unsafe { bindings::inode_trylock_shared(self.as_ptr()) } != 0;
+        // As in `try_lock()`.
+        locked.then(|| LockedShared(self))
     }
 }
 
