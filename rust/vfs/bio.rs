@@ -662,7 +662,7 @@ impl<C: Completion> CompletedList<C> {
         // Bios come nearly in the reverse order of their submission, which is in file order, so
         // that inserting each from the front is mostly a push.
         let mut sorted = Self::new();
-        while let Some(bio) = self.next() {
+        for bio in self.by_ref() {
             let new = key(&bio);
             let bio = core::mem::ManuallyDrop::new(bio).bio.as_ptr();
             let mut link: *mut *mut bindings::bio = &mut sorted.head;

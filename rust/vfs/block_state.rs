@@ -134,7 +134,7 @@ impl<'a> BlockState<'a> {
     /// up to date. Without `nowait` this sleeps until there is memory.
     ///
     /// Returns [`None`] when `nowait` and there is no memory.
-    fn new(blocks: usize, block_bits: u32, nowait: bool) -> Option<NonNull<Header>> {
+    fn make_header(blocks: usize, block_bits: u32, nowait: bool) -> Option<NonNull<Header>> {
         let words = 2 * blocks.div_ceil(WORD_BITS);
         let size = size_of::<Header>() + words * size_of::<Atomic<u64>>();
         // SAFETY: Takes any size.
@@ -162,7 +162,7 @@ impl<'a> BlockState<'a> {
     pub(crate) unsafe fn of(folio: *mut bindings::folio) -> Option<Self> {
         // SAFETY: By this function's contract.
         let private = unsafe { bindings::folio_get_private(folio) };
-        // INVARIANT: Only `attach` sets the private field of such a folio, to what `new` made.
+        // INVARIANT: Only `attach` sets the private field of such a folio, to what `make_header` made.
         Some(Self {
             header: NonNull::new(private.cast())?,
             _life: PhantomData,
@@ -190,8 +190,8 @@ impl<'a> BlockState<'a> {
         if blocks <= 1 {
             return None;
         }
-        let header = Self::new(blocks, block_bits, nowait)?;
-        // INVARIANT: `new` made the header, and the caller keeps it attached for `'a`.
+        let header = Self::make_header(blocks, block_bits, nowait)?;
+        // INVARIANT: `make_header` made the header, and the caller keeps it attached for `'a`.
         let state = Self {
             header,
             _life: PhantomData,
@@ -345,11 +345,11 @@ mod tests {
 
     impl Loose {
         fn new(blocks: usize) -> Self {
-            Loose(BlockState::new(blocks, 10, false).expect("waits until there is memory"))
+            Loose(BlockState::make_header(blocks, 10, false).expect("waits until there is memory"))
         }
 
         fn state(&self) -> BlockState<'_> {
-            // INVARIANT: `new` made the header, which lives as long as `self`.
+            // INVARIANT: `make_header` made the header, which lives as long as `self`.
             BlockState {
                 header: self.0,
                 _life: PhantomData,
