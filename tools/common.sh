@@ -21,6 +21,13 @@ LOGS=$CACHE/log
 SUITE=trixie
 SERIES=7.3
 
+case $CLONE$CACHE in
+*[[:space:]:,\"\']*)
+	printf 'ferrofs: kbuild and QEMU do not take blanks, colons, commas or quotes in paths: %s, %s\n' "$CLONE" "$CACHE" >&2
+	exit 1
+	;;
+esac
+
 # Objects of this clone are kept apart from those of other clones that share the cache.
 BUILD=$CACHE/build/$(basename "$CLONE")-$(printf %s "$CLONE" | sha256sum | cut -c1-12)
 TOOLS_BIN=$BUILD/bin
