@@ -339,8 +339,7 @@ pub(crate) fn mknod<'d>(
     device: Device,
 ) -> Result<Instantiated<'d>> {
     make(idmap, dir, dentry, mode, Credits::default(), |txn, new| {
-        // Not with `mode`, from which the umask or a default ACL may have taken something.
-        new.init_special(new.mode(), device.as_raw());
+        new.init_special(mode, device.as_raw());
         store_device(txn, new, device)
     })
 }
