@@ -92,6 +92,14 @@ impl Parameter {
         parameter
     }
 
+    /// A number in octal digits, such as permissions: [`Value::Number`].
+    pub const fn u32_octal(name: &'static CStr, key: u8) -> Self {
+        let mut parameter = Self::u32(name, key);
+        // The parser of numbers takes the base from here.
+        parameter.0.data = core::ptr::without_provenance(8);
+        parameter
+    }
+
     /// A text that must not be empty: [`Value::Text`].
     pub const fn string(name: &'static CStr, key: u8) -> Self {
         let mut parameter = Self::raw(name, key);
@@ -183,7 +191,7 @@ pub enum Value<'a> {
 }
 
 /// Where messages about a mount go: the log of the context, which `fsopen(2)` users can read, and
-/// the kernel log for users of `mount(2)`.
+/// the kernel log for users of `mount(2)`. The name of the file system stands before each message.
 pub struct Log<'a> {
     fc: *mut bindings::fs_context,
     _fc: PhantomData<&'a bindings::fs_context>,

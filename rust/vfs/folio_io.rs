@@ -242,6 +242,16 @@ impl<F: FileSystem> WritingFolio<F> {
         unsafe { Inode::from_ptr(bindings::folio_inode(self.as_ptr())) }
     }
 
+    /// Copies bytes of the folio to `to`, for a file system that writes to somewhere else than a
+    /// device. They are part of what is settled when this value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the range is not in the folio.
+    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.folio.copy_out(offset, to)
+    }
+
     /// The first run of dirty blocks in `bytes`, in bytes.
     pub fn next_dirty(&self, bytes: Range<usize>) -> Option<Range<usize>> {
         match self.folio.state() {

@@ -336,6 +336,22 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
         unsafe { bindings::bdev_nr_bytes(bdev) }
     }
 
+    /// Has dirty folios and inodes written back in the background, and accounted as dirty, as those of
+    /// a block device are. A file system in memory gets none of that by itself.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a file system on a device, and for the second call; `ENOMEM`.
+    pub fn set_up_writeback(&mut self) -> Result {
+        let has_one = self.c().s_iflags & bindings::SB_I_PERSB_BDI as usize != 0;
+        if has_one || matches!(F::BACKING, Backing::BlockDevice) {
+            return Err(EINVAL);
+        }
+        // SAFETY: The super block is valid and has the device information that all file systems in
+        // memory share. The new one is given up when the super block is shut down.
+        to_result(unsafe { bindings::super_setup_bdi(self.ptr) })
+    }
+
     /// Sets the magic number that `statfs(2)` and others tell.
     pub fn set_magic(&mut self, magic: u32) {
         self.c_mut().s_magic = magic as usize;

@@ -4,12 +4,12 @@
 
 void ferrofs_helper_fc_log_error(struct fs_context *fc, const char *message)
 {
-	errorf(fc, "%s", message);
+	errorfc(fc, "%s", message);
 }
 
 void ferrofs_helper_fc_log_warning(struct fs_context *fc, const char *message)
 {
-	warnf(fc, "%s", message);
+	warnfc(fc, "%s", message);
 }
 
 /* Super blocks. */
