@@ -5,7 +5,8 @@
 //!
 //! - `FERROFS_RELEASE`: the release of the stock kernel;
 //! - `FERROFS_DEBUG_KERNEL`: the debug kernel's program, if it was built;
-//! - `FERROFS_KO_STOCK`, `FERROFS_KO_DEBUG`: the module for the two kernels, each if it was built;
+//! - `FERROFS_KO_STOCK`, `FERROFS_KO_DEBUG`: the module for the two kernels, each if it was built; a `memfs.ko` beside it
+//!   is given to the guest, too;
 //! - `FERROFS_SCRATCH`: a folder for disks and other passing files;
 //! - `FERROFS_SAMPLE_TAR`: an archive of a real tree of files, which is passed on to the guest;
 //! - `FERROFS_STAMPS`: where the answer of the probe for KVM is remembered.
@@ -164,6 +165,14 @@ fn make_job(options: &Options, scratch: &Path) -> anyhow::Result<Job> {
         let copy = scratch.join("ferrofs.ko");
         std::fs::copy(&built, &copy).with_context(|| format!("copying {}", built.display()))?;
         environment.push(("FERROFS_KO".into(), path_text(&copy)?));
+        // The sample is built along with it.
+        let sample = built.with_file_name("memfs.ko");
+        if sample.exists() {
+            let copy = scratch.join("memfs.ko");
+            std::fs::copy(&sample, &copy)
+                .with_context(|| format!("copying {}", sample.display()))?;
+            environment.push(("MEMFS_KO".into(), path_text(&copy)?));
+        }
     }
     let terminal = if options.terminal {
         environment.push((

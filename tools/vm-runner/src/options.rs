@@ -11,9 +11,9 @@ use std::str::FromStr;
 /// Boots a guest, runs COMMAND in it as root, streams its output and exits with its status.
 ///
 /// The guest sees the sandbox's root, this clone included, and may write to it, but such writes do not last. Its
-/// environment has NVME_DISK and SATA_DISK, the two disks, and FERROFS_KO, the module, built and not loaded. The status
-/// is 125 when the guest itself failed: it did not boot, it died (a panic), or the time was up; and 128 + N when signal N
-/// killed the command.
+/// environment has NVME_DISK and SATA_DISK, the two disks, FERROFS_KO, the module, and MEMFS_KO, the sample, built and
+/// not loaded. The status is 125 when the guest itself failed: it did not boot, it died (a panic), or the time was up;
+/// and 128 + N when signal N killed the command.
 #[derive(Debug, Parser)]
 #[command(
     name = "tools/vm",

@@ -54,6 +54,8 @@ pub struct Model {
     nodes: HashMap<u64, Node>,
     next: u64,
     rng: Rng,
+    /// Whether the filesystem has extended attributes.
+    has_xattrs: bool,
 }
 
 impl Model {
@@ -64,6 +66,15 @@ impl Model {
             nodes: HashMap::new(),
             next: 0,
             rng,
+            has_xattrs: true,
+        }
+    }
+
+    /// An empty tree of a filesystem without extended attributes.
+    pub fn without_xattrs(rng: Rng) -> Model {
+        Model {
+            has_xattrs: false,
+            ..Model::new(rng)
         }
     }
 
@@ -93,7 +104,7 @@ impl Model {
             68..=73 => self.link(root),
             74..=83 => self.remove(root),
             84..=87 => self.change_attributes(root),
-            88..=92 => self.change_xattr(root),
+            88..=92 if self.has_xattrs => self.change_xattr(root),
             93..=96 => self.fsync(root),
             _ => self.set_time(root),
         }

@@ -162,7 +162,7 @@ pub fn truncate(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// What python does with a mapping of a file: there is no safe way to do it in Rust.
-const MAPPING: &str = r#"
+pub const MAPPING: &str = r#"
 import mmap, os, sys
 path = sys.argv[1]
 size = 1 << 20

@@ -7,6 +7,7 @@ mod broken;
 mod contents;
 mod directories;
 mod links;
+mod memfs;
 mod programs;
 mod readonly;
 mod smoke;
@@ -252,6 +253,12 @@ pub fn all() -> &'static [Test] {
             900,
             "POSIX conformance by pjdfstest",
             programs::pjdfstest,
+        ),
+        test(
+            "memfs",
+            300,
+            "the sample file system, on no disk",
+            memfs::memfs,
         ),
         on_demand(
             "fsx-long",
