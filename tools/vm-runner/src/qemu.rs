@@ -338,7 +338,7 @@ fn kernel_command_line(machine: &Machine<'_>, job: &Path) -> anyhow::Result<Stri
         .context("finding this program")?
         .with_file_name("guest-agent");
     let line = format!(
-        "root={ROOT_TAG} rootfstype=virtiofs rw console=ttyS0 panic=-1 {} init={} -- {}",
+        "root={ROOT_TAG} rootfstype=virtiofs rw console=ttyS0 panic=-1 no_timer_check {} init={} -- {}",
         machine.append,
         path_text(&agent)?,
         path_text(job)?
