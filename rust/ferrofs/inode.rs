@@ -8,7 +8,6 @@
 //! the table. Since `update` reads the state with the table block held exclusively, the last of several
 //! concurrent updates leaves the latest state.
 
-use core::sync::atomic::AtomicU16;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -60,7 +59,6 @@ pub(crate) struct InodeData {
     #[pin]
     pub(crate) dir: dir::InodeState,
     flags: AtomicU32,
-    extra_isize: AtomicU16,
     project: AtomicU32,
     /// The size that the inode table has: what a crash leaves. It follows the kernel's size once the
     /// data is on disk.
@@ -82,7 +80,6 @@ impl InodeData {
             xattrs <- xattr::InodeState::new(),
             dir <- dir::InodeState::new(),
             flags: AtomicU32::new(0),
-            extra_isize: AtomicU16::new(0),
             project: AtomicU32::new(0),
             disk_size: AtomicU64::new(0),
             sync_tid: AtomicU32::new(0),
@@ -135,11 +132,6 @@ impl InodeData {
     /// The seed of the checksums of this inode's metadata, if the file system has checksums.
     pub(crate) fn checksum(&self) -> Option<Checksummer> {
         self.checksum.copy()
-    }
-
-    /// The bytes of extra fields of the inode on disk.
-    pub(crate) fn extra_isize(&self) -> u16 {
-        self.extra_isize.load(Relaxed)
     }
 
     /// The transaction that `fsync` must wait for.

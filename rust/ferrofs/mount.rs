@@ -130,12 +130,12 @@ fn read_superblock(
     log: &Log<'_>,
 ) -> Result<(Buffer, usize)> {
     let device = sb.device()?;
+    // The size of a device's buffers is a power of two.
     let size = device.buffer_size() as u64;
-    let buffer = Buffer::read(&device, position / size).map_err(|error| {
+    let buffer = Buffer::read(&device, position >> size.trailing_zeros()).inspect_err(|_| {
         log.error(fmt!("the super block at byte {} cannot be read", position));
-        error
     })?;
-    Ok((buffer, (position % size) as usize))
+    Ok((buffer, (position & (size - 1)) as usize))
 }
 
 fn check(
@@ -144,7 +144,7 @@ fn check(
     device_bytes: u64,
     log: &Log<'_>,
 ) -> Result<ValidSuperblock> {
-    let blocks = |size: BlockSize| device_bytes / size.bytes() as u64;
+    let blocks = |size: BlockSize| device_bytes >> size.bits();
     let layout = superblock
         .validate(crc32c, blocks, &SUPPORTED, sb.is_read_only())
         .map_err(|what| {
@@ -341,7 +341,7 @@ pub(crate) fn configure_journal(volume: &Volume, settings: &Settings) {
 fn check_unchanged(sb: &SuperBlock) -> Result {
     let volume = sb.data();
     let checked = volume.with_superblock(|superblock| {
-        let blocks = |size: BlockSize| sb.device_bytes() / size.bytes() as u64;
+        let blocks = |size: BlockSize| sb.device_bytes() >> size.bits();
         superblock.validate(crc32c, blocks, &SUPPORTED, sb.is_read_only())
     })?;
     let place = error::Place::block(volume.layout.geometry.super_block());

@@ -339,7 +339,8 @@ pub(crate) fn mknod<'d>(
     device: Device,
 ) -> Result<Instantiated<'d>> {
     make(idmap, dir, dentry, mode, Credits::default(), |txn, new| {
-        new.init_special(mode, device.as_raw());
+        // Not with `mode`, from which the umask or a default ACL may have taken something.
+        new.init_special(new.mode(), device.as_raw());
         store_device(txn, new, device)
     })
 }

@@ -215,11 +215,6 @@ impl Options {
         self.flags.set(flag, on);
     }
 
-    /// Whether the user asked not to replay the journal.
-    pub(crate) const fn no_load(&self) -> bool {
-        self.flags.has(Flags::NO_LOAD)
-    }
-
     /// What is in force at a new mount.
     pub(crate) fn resolve(&self, superblock: &Superblock) -> Settings {
         self.apply(Settings::defaults(superblock))

@@ -180,7 +180,7 @@ fn replace(
             if let Some((idmap, inherited)) = whiteout.zip(inherited.as_ref()) {
                 let name = from.name.bytes();
                 draft.make(&txn, idmap, from.dir, name, inherited, |new| {
-                    new.init_special(WHITEOUT_MODE, 0);
+                    new.init_special(new.mode(), 0);
                     Ok(())
                 })?;
             }

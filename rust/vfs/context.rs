@@ -28,7 +28,7 @@ impl EnumName {
     /// `name` stands for `value`.
     pub const fn new(name: &'static CStr, value: i32) -> Self {
         Self(bindings::constant_table {
-            name: name.as_ptr().cast(),
+            name: name.to_bytes_with_nul().as_ptr(),
             value,
         })
     }
@@ -65,7 +65,7 @@ pub struct Parameter(bindings::fs_parameter_spec);
 impl Parameter {
     const fn raw(name: &'static CStr, key: u8) -> Self {
         Self(bindings::fs_parameter_spec {
-            name: name.as_ptr().cast(),
+            name: name.to_bytes_with_nul().as_ptr(),
             type_: None,
             opt: key,
             flags: 0,
@@ -427,8 +427,8 @@ unsafe extern "C" fn reconfigure<F: FileSystem>(fc: *mut bindings::fs_context) -
             let sb = SuperBlock::<F>::from_ptr((*(*fc).root).d_sb);
             let flags = u64::from((*fc).sb_flags);
             let mask = u64::from((*fc).sb_flags_mask);
-            let read_only = if mask & bindings::SB_RDONLY as u64 != 0 {
-                flags & bindings::SB_RDONLY as u64 != 0
+            let read_only = if mask & u64::from(bindings::SB_RDONLY) != 0 {
+                flags & u64::from(bindings::SB_RDONLY) != 0
             } else {
                 sb.is_read_only()
             };

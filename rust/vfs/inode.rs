@@ -69,7 +69,7 @@ impl<F: FileSystem> Cache<F> {
                 name.as_char_ptr(),
                 size_of::<Object<F>>() as u32,
                 align_of::<Object<F>>() as u32,
-                Some(construct::<F>),
+                Some(construct),
             )
         };
         // INVARIANT: The cache was just made with the size, alignment and constructor.
@@ -93,8 +93,8 @@ impl<F: FileSystem> Drop for Cache<F> {
 
 /// # Safety
 ///
-/// `object` must be memory for an [`Object<F>`].
-unsafe extern "C" fn construct<F: FileSystem>(object: *mut core::ffi::c_void) {
+/// `object` must be memory for an [`Object`].
+unsafe extern "C" fn construct(object: *mut core::ffi::c_void) {
     // SAFETY: The C inode lies at the start of the object.
     unsafe { bindings::inode_init_once(object.cast()) }
 }
@@ -167,7 +167,7 @@ pub struct DirtyFlags(pub(crate) u32);
 impl DirtyFlags {
     /// Only a time changed, and the mount is lazy about times: nothing need be written yet.
     pub fn is_lazy_time_only(self) -> bool {
-        self.0 == bindings::inode_state_flags_enum_I_DIRTY_TIME as u32
+        self.0 == bindings::inode_state_flags_enum_I_DIRTY_TIME
     }
 }
 
@@ -194,8 +194,8 @@ unsafe impl<F: FileSystem> AlwaysRefCounted for Inode<F> {
     fn inc_ref(&self) {
         // An inode under eviction is lent to the file system with a count of zero; a reference made
         // then would dangle.
-        let dying = (bindings::inode_state_flags_enum_I_FREEING
-            | bindings::inode_state_flags_enum_I_CLEAR) as u32;
+        let dying =
+            bindings::inode_state_flags_enum_I_FREEING | bindings::inode_state_flags_enum_I_CLEAR;
         // SAFETY: The inode is valid.
         let state = unsafe { bindings::inode_state(self.as_ptr()) };
         assert!(
@@ -629,7 +629,7 @@ impl<F: FileSystem> SuperBlock<F> {
         let state = unsafe { bindings::inode_state(inode.as_ptr()) };
         // SAFETY: The reference is passed on; `Inode` is transparent.
         let inode = unsafe { ARef::from_raw(inode.cast::<Inode<F>>()) };
-        if state & bindings::inode_state_flags_enum_I_NEW as u32 != 0 {
+        if state & bindings::inode_state_flags_enum_I_NEW != 0 {
             // INVARIANT: `I_NEW` is set, and this thread is the one to clear it.
             Ok(Got::New(NewInode(ManuallyDrop::new(inode))))
         } else if inode.is_bad() {

@@ -117,7 +117,7 @@ impl<F: FileSystem> SuperBlock<F> {
     fn flags(&self) -> &AtomicU64 {
         // SAFETY: `s_flags` is an aligned `unsigned long` (64 bits on the architectures that the
         // kernel's Rust supports) that lives as long as `self`; C accesses it word by word.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.as_ptr()).s_flags as *mut u64) }
+        unsafe { AtomicU64::from_ptr((&raw mut (*self.as_ptr()).s_flags).cast::<u64>()) }
     }
 
     /// Whether the mount updates access times lazily (`-o lazytime`).
@@ -280,7 +280,7 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
         if matches!(F::BACKING, Backing::Memory) {
             let bits = size.trailing_zeros() as u8;
             let c = self.c_mut();
-            c.s_blocksize = size as _;
+            c.s_blocksize = size as usize;
             c.s_blocksize_bits = bits;
             return Ok(());
         }
@@ -545,13 +545,15 @@ unsafe fn kernel_list_is_empty(head: *mut bindings::list_head) -> bool {
 
 /// # Safety
 ///
-/// For this and the functions below: the kernel calls them with a live super block (or an inode of
-/// one) of file system `F`.
+/// `sb` must be a live super block of `F`.
 unsafe extern "C" fn put_super<F: FileSystem>(sb: *mut bindings::super_block) {
-    // SAFETY: See above. The data is there, since the mount was alive.
+    // SAFETY: By this function's contract. The data is there, since the mount was alive.
     F::stop(unsafe { SuperBlock::from_ptr(sb) });
 }
 
+/// # Safety
+///
+/// `inode` must be a live inode of `F`.
 unsafe extern "C" fn dirty_inode<F: FileSystem>(
     inode: *mut bindings::inode,
     flags: core::ffi::c_int,
@@ -560,6 +562,9 @@ unsafe extern "C" fn dirty_inode<F: FileSystem>(
     F::dirty_inode(unsafe { Inode::from_ptr(inode) }, DirtyFlags(flags as u32));
 }
 
+/// # Safety
+///
+/// `inode` must be a live inode of `F`, and `wbc` valid.
 unsafe extern "C" fn write_inode<F: FileSystem>(
     inode: *mut bindings::inode,
     wbc: *mut bindings::writeback_control,
@@ -577,6 +582,9 @@ unsafe extern "C" fn write_inode<F: FileSystem>(
     })
 }
 
+/// # Safety
+///
+/// `sb` must be a live super block of `F`.
 unsafe extern "C" fn sync_fs<F: FileSystem>(
     sb: *mut bindings::super_block,
     wait: core::ffi::c_int,
@@ -585,11 +593,17 @@ unsafe extern "C" fn sync_fs<F: FileSystem>(
     from_result(|| F::sync_fs(unsafe { SuperBlock::from_ptr(sb) }, wait != 0).map(|()| 0))
 }
 
+/// # Safety
+///
+/// `sb` must be a live super block of `F`.
 unsafe extern "C" fn freeze_fs<F: FileSystem>(sb: *mut bindings::super_block) -> core::ffi::c_int {
     // SAFETY: The kernel passes a live super block of `F`.
     from_result(|| F::freeze_fs(unsafe { SuperBlock::from_ptr(sb) }).map(|()| 0))
 }
 
+/// # Safety
+///
+/// `sb` must be a live super block of `F`.
 unsafe extern "C" fn unfreeze_fs<F: FileSystem>(
     sb: *mut bindings::super_block,
 ) -> core::ffi::c_int {
@@ -597,6 +611,9 @@ unsafe extern "C" fn unfreeze_fs<F: FileSystem>(
     from_result(|| F::unfreeze_fs(unsafe { SuperBlock::from_ptr(sb) }).map(|()| 0))
 }
 
+/// # Safety
+///
+/// `dentry` must be one of a live mount of `F`, and `buf` valid and zeroed.
 unsafe extern "C" fn statfs<F: FileSystem>(
     dentry: *mut bindings::dentry,
     buf: *mut kernel::bindings::kstatfs,
@@ -621,6 +638,9 @@ unsafe extern "C" fn statfs<F: FileSystem>(
     })
 }
 
+/// # Safety
+///
+/// `dentry` must be one of a live mount of `F`, and `seq` valid and used by this thread only.
 unsafe extern "C" fn show_options<F: FileSystem>(
     seq: *mut bindings::seq_file,
     dentry: *mut bindings::dentry,
@@ -638,6 +658,9 @@ unsafe extern "C" fn show_options<F: FileSystem>(
     })
 }
 
+/// # Safety
+///
+/// `sb` must be a live super block of `F`.
 unsafe extern "C" fn shutdown<F: FileSystem>(sb: *mut bindings::super_block) {
     // SAFETY: The kernel passes a live super block of `F`.
     F::shutdown(unsafe { SuperBlock::from_ptr(sb) });

@@ -201,7 +201,7 @@ pub(crate) fn return_unused(
 /// What [`free`] of `count` blocks in a row may change.
 pub(crate) fn free_credits(sb: &SuperBlock, count: u64) -> Credits {
     let per_group = u64::from(sb.data().layout.geometry.blocks_per_group());
-    let groups = count.div_ceil(per_group) + 1;
+    let groups = count.checked_div(per_group).unwrap_or(0) + 2;
     Credits::blocks(u32::try_from(2 * groups).unwrap_or(u32::MAX))
 }
 

@@ -2,8 +2,6 @@
 
 //! New inodes.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use ext4::inode::FileType;
 use ext4::inode::InodeFlags;
 use kernel::prelude::*;
@@ -89,7 +87,6 @@ fn init(new: &NewInode<Ferrofs>, dir: &Inode) {
     if layout.geometry.inode_size() > ext4::inode::BASE_SIZE {
         data.crtime.populate(Timestamp { ..now });
     }
-    data.extra_isize.store(layout.want_extra_isize, Relaxed);
     data.set_project_id(inherited_project(dir));
     if let Some(seed) = layout.checksum {
         data.checksum

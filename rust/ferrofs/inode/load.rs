@@ -2,8 +2,6 @@
 
 //! From the inode table to memory.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use ext4::inode::FileType;
 use ext4::inode::InodeError;
 use ext4::inode::InodeFlags;
@@ -124,7 +122,6 @@ fn fill(
     let data = new.data();
     data.set_flags(valid.flags);
     data.set_disk_size(valid.size);
-    data.extra_isize.store(valid.extra_isize, Relaxed);
     data.set_project_id(valid.project.unwrap_or(0));
     data.xattrs.set_block(valid.xattr_block);
     if let Some(crtime) = valid.crtime {

@@ -135,7 +135,8 @@ pub(super) fn fill(volume: &Volume, inode: &Inode, raw: &mut RawInode) -> bool {
     raw.set_version(inode.version());
     raw.set_xattr_block(data.xattrs.block());
     if layout.features.ro_compat(RoCompat::PROJECT) {
-        raw.set_project(data.project_id());
+        // An inode too small for a project has none, and is not given another one than 0 either.
+        let _ = raw.set_project(data.project_id());
     }
     if data.flags().contains(InodeFlags::EXTENTS) {
         *raw.block_mut() = data.map.root();

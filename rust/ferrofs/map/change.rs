@@ -245,7 +245,9 @@ fn home(inode: &Inode) -> PhysicalBlock {
     let Some((group, _)) = geometry.group_of_block(start) else {
         return start;
     };
-    let place = index / geometry.inodes_per_group().div_ceil(PLACES);
+    let place = index
+        .checked_div(geometry.inodes_per_group().div_ceil(PLACES))
+        .unwrap_or(0);
     let offset = geometry.blocks_in_group(group) / PLACES * place;
     PhysicalBlock::new(start.get() + u64::from(offset))
 }

@@ -68,15 +68,11 @@ pub(crate) fn remove(txn: &mut Transaction<'_>, inode: &Inode, range: Range<u32>
 
 /// Where a step that ends at `end` begins, so that there are not too many blocks to revoke in it.
 fn first_of_step(inode: &Inode, range: &Range<u32>, end: u32) -> Result<u32> {
-    // There are no blocks behind the size: that part has few blocks, if any.
-    let blocks = inode
-        .sb()
-        .data()
-        .layout
-        .geometry
-        .block_size()
-        .blocks_for(inode.size());
-    let size = u32::try_from(blocks.get()).unwrap_or(u32::MAX);
+    // Blocks of metadata are mapped without holes. So none are behind the space that is taken, which
+    // says more than the size: a directory that was removed has size 0.
+    let block_size = inode.sb().data().layout.geometry.block_size();
+    let taken = inode.blocks().saturating_mul(512).max(inode.size());
+    let size = u32::try_from(block_size.blocks_for(taken).get()).unwrap_or(u32::MAX);
     let last = end.min(size.max(range.start.saturating_add(METADATA_AT_ONCE)));
     Ok(last.saturating_sub(METADATA_AT_ONCE).max(range.start))
 }
