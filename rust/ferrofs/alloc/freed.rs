@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use kernel::prelude::*;
 use vfs::journal::CommitListener;
 use vfs::journal::Tid;
+use vfs::memory::NoFs;
 
 use super::Core;
 
@@ -153,6 +154,8 @@ impl Core {
 
 impl CommitListener for Core {
     fn committed(&self, tid: Tid) {
+        // What frees memory may wait for the very commit that is ending here.
+        let _scope = NoFs::enter();
         self.waiting.lock().commit(tid);
         loop {
             let next = self.waiting.lock().release.last().copied();

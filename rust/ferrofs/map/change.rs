@@ -48,7 +48,7 @@ fn insert_credits(depth: u16) -> Credits {
 
 /// The depth of the tree. It may grow before the map is locked, by a level at most in practice; so one
 /// more is allowed for.
-fn depth(inode: &Inode) -> u16 {
+pub(super) fn depth(inode: &Inode) -> u16 {
     let root = inode.data().map.root();
     let depth = extent::depth(&root).unwrap_or(extent::MAX_DEPTH);
     (depth + 1).min(extent::MAX_DEPTH)
@@ -328,33 +328,38 @@ fn convert_some(txn: &Transaction<'_>, inode: &Inode, start: u32, end: u32) -> R
     let blocks = LogicalBlock::new(start)..LogicalBlock::new(end);
     let result =
         extent::Tree::new(&mut tree.root, &mut store, home(inode)).convert(blocks, State::Written);
-    let done = match result {
-        Ok(Progress::Partial(next)) => next.get(),
-        _ => end,
-    };
-    let noted = note_written(&mut map, start, done);
+    match result {
+        Ok(Progress::Done) => note_written(&mut map, start, end),
+        Ok(Progress::Partial(next)) => note_written(&mut map, start, next.get()),
+        // How far it got is not known.
+        Err(_) => map.tree.cache.forget_cached(),
+    }
     map.publish();
-    let progress = result.map_err(|what| what.report(inode))?;
-    noted.and(Ok(progress))
+    result.map_err(|what| what.report(inode))
 }
 
 /// Brings the cache up to date with a conversion.
-fn note_written(map: &mut Locked<'_>, start: u32, end: u32) -> Result {
+fn note_written(map: &mut Locked<'_>, start: u32, end: u32) {
     let mut at = start;
     while at < end {
         let Some(run) = map.tree.cache.at_or_after(at) else {
-            break;
+            return;
         };
-        if let (Some(part), Status::Unwritten(_)) = (run.part(at..end), run.status) {
-            if let Status::Unwritten(physical) = part.status {
-                let written = Run {
-                    status: Status::Written(physical),
-                    ..part
-                };
-                map.tree.cache.set(written, &mut Spare::new()?);
-            }
-        }
         at = run.end;
+        let Some(part) = run.part(start..end) else {
+            continue;
+        };
+        if let Status::Unwritten(physical) = part.status {
+            let Ok(mut spare) = Spare::new() else {
+                // Without memory nothing can be recorded: what is not known is read from the tree.
+                map.tree.cache.forget_cached();
+                return;
+            };
+            let written = Run {
+                status: Status::Written(physical),
+                ..part
+            };
+            map.tree.cache.set(written, &mut spare);
+        }
     }
-    Ok(())
 }

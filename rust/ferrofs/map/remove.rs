@@ -31,8 +31,7 @@ fn is_metadata(inode: &Inode) -> bool {
 
 /// What one step may change.
 fn step_credits(inode: &Inode) -> Credits {
-    let root = inode.data().map.root();
-    let depth = extent::depth(&root).unwrap_or(extent::MAX_DEPTH);
+    let depth = super::change::depth(inode);
     let credits = nodes::credits(Footprint::of_remove(depth)) + nodes::free_credits(1);
     if is_metadata(inode) {
         credits + Credits::blocks(0).with_revokes(METADATA_AT_ONCE)
