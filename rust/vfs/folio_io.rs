@@ -116,11 +116,17 @@ impl<F: FileSystem> ReadingFolio<F> {
 
     /// Has `bio` read `bytes`, whole blocks that need it, from where the bio ends on the disk.
     ///
-    /// Returns `false` if the bio cannot take them, and nothing happened.
+    /// Returns `false` if the bio cannot take them, and nothing happened. A folio of one block is only
+    /// taken by [`Self::add_whole`].
     pub fn add_to(&mut self, bio: &mut ReadBio, bytes: Range<usize>) -> bool {
         let fits = bytes.start < bytes.end
             && bytes.end <= self.size()
             && self.added + bytes.len() <= self.size();
+        let whole = bytes == (0..self.size()) && !self.zeroed;
+        if whole && self.added == 0 && self.state().is_none() {
+            // A folio without a state goes by `add_whole`, which found no room in this bio.
+            return false;
+        }
         if !fits || self.state().is_none() {
             // A mistake of the caller, who would try for ever if it were told that the bio is full.
             // The folio will not be up to date.

@@ -5,7 +5,9 @@
 mod bench;
 mod busy;
 mod command;
+mod demo;
 mod kernel_log;
+mod manifest;
 mod model;
 mod module;
 mod power_cut;
@@ -29,8 +31,16 @@ struct Options {
 enum Action {
     /// In a guest: loads the module, runs tests, one line of result for each, and removes the module
     Run(runner::RunOptions),
-    /// Lists the tests
-    List,
+    /// Lists the tests that run when none is named
+    List {
+        /// The others too
+        #[arg(long)]
+        all: bool,
+    },
+    /// On the host: the main job from end to end, and a table of what was shown
+    Demo(demo::HostOptions),
+    /// In a guest: for `demo`
+    DemoGuest(demo::GuestOptions),
     /// On the host: kills guests in the middle of their work, and has the next one look at what is left
     PowerCut(power_cut::HostOptions),
     /// In a guest: for `power-cut`
@@ -42,11 +52,13 @@ enum Action {
 fn main() -> ExitCode {
     let result = match Options::parse().action {
         Action::Run(options) => runner::run(&options),
+        Action::Demo(options) => demo::host(&options),
+        Action::DemoGuest(options) => demo::guest(&options),
         Action::PowerCut(options) => power_cut::host(&options),
         Action::PowerCutGuest(options) => power_cut::guest(&options),
         Action::One(options) => runner::one(&options),
-        Action::List => {
-            for test in tests::all() {
+        Action::List { all } => {
+            for test in tests::all().iter().filter(|test| all || !test.on_demand) {
                 println!("{:<20} {}", test.name, test.about);
             }
             Ok(true)

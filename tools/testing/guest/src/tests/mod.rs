@@ -14,7 +14,7 @@ mod smoke;
 mod space;
 mod tree;
 mod variants;
-mod writeback;
+pub mod writeback;
 
 use crate::bench::Bench;
 use std::time::Duration;
