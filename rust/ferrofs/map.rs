@@ -181,7 +181,8 @@ impl Locked<'_> {
         while at < range.end {
             let run = self.find(inode, at)?;
             if run.status == Status::Hole {
-                let hole = run.part(range.clone()).ok_or(EINVAL)?;
+                // The cache may have joined it with what was there before.
+                let hole = run.part(at..range.end).ok_or(EINVAL)?;
                 holes.push((hole, Spare::new()?), GFP_KERNEL)?;
             }
             at = run.end;
