@@ -17,6 +17,8 @@ use super::nodes;
 use super::nodes::Failure;
 use super::nodes::Store;
 use crate::alloc::blocks;
+use crate::error;
+use crate::error::Place;
 use crate::extent_status::Spare;
 use crate::inode;
 use crate::Inode;
@@ -104,6 +106,16 @@ fn free_extent(store: &mut Store<'_>, extent: Extent) -> Result<(), Failure> {
     let sb = inode.sb();
     let start = extent.physical();
     if is_metadata(inode) {
+        // There is room for as many as the inode says that it has; a damaged one may have more.
+        let revokes = Credits::blocks(0).with_revokes(extent.len().into());
+        if !txn.has(revokes)? {
+            return Err(error::corrupt(
+                sb,
+                Place::inode(inode::number(inode)),
+                "more blocks than it accounts for",
+            )
+            .into());
+        }
         for block in start.get()..extent.physical_end().get() {
             txn.revoke(block)?;
         }
