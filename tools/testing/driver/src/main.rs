@@ -27,7 +27,7 @@ use std::thread;
 
 /// Runs the tests of ferrofs.
 ///
-/// Without a NAME all of them. A NAME is a check (`rustfmt`), a guest test (`smoke`), or a guest test under one kernel and
+/// Without a NAME all of them, but for those that run only when they are named. A NAME is a check (`rustfmt`), a guest test (`smoke`), or a guest test under one kernel and
 /// on one disk (`smoke/debug`, `smoke/stock/nvme`); an asterisk at its end stands for anything. What each test said is
 /// kept in a file, which is named when the test failed.
 #[derive(Debug, Parser)]
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<bool> {
     let mut cases = check::discover(&options.clone)?;
-    cases.extend(guest::discover()?);
+    cases.extend(guest::discover(!options.names.is_empty())?);
     let chosen = plan::choose(&cases, &options.names)?;
     if options.list {
         for case in &chosen {

@@ -95,7 +95,7 @@ impl Batch {
     }
 }
 
-/// Groups cases: the checks first, as they fail the soonest, then guest by guest.
+/// Groups cases: the checks first, then guest by guest.
 pub fn units(cases: &[Case]) -> Vec<Unit> {
     let mut units = Vec::new();
     for case in cases {
