@@ -145,8 +145,8 @@ fn refused_options(fstype: &'static str) -> anyhow::Result<()> {
 
 /// Random work compared with a model, mappings, options, and a second mount that has nothing to do with the first.
 fn work(bench: &Bench, fstype: &'static str) -> anyhow::Result<()> {
-    let mounted = Mounted::new(fstype, "size=512m,mode=1777")?;
-    mounted.must_show(&["rw", "size=524288k", "mode=1777"])?;
+    let mounted = Mounted::new(fstype, "size=512m,mode=1750")?;
+    mounted.must_show(&["rw", "size=524288k", "mode=1750"])?;
     if fstype == "memfs" {
         let output = command::run("rmmod", &["memfs"])?;
         anyhow::ensure!(output.status != 0, "the module was removed while mounted");
@@ -169,7 +169,7 @@ fn work(bench: &Bench, fstype: &'static str) -> anyhow::Result<()> {
     mounted
         .remount("size=256m")
         .context("making it smaller than it was")?;
-    mounted.must_show(&["size=262144k", "mode=1777"])?;
+    mounted.must_show(&["size=262144k", "mode=1750"])?;
     mapping(bench, &mounted)?;
     unlinked(&mounted)?;
 
