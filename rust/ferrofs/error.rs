@@ -113,8 +113,9 @@ fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display) {
         Shown(what)
     );
 
-    // A mount that writes nothing leaves no record either.
-    if !sb.is_read_only() {
+    // A mount that writes nothing leaves no record either, nor does one that is being refused: what it
+    // found is still as it was.
+    if volume.is_writing() {
         let record = ErrorRecord {
             time: Timestamp::now().seconds,
             inode: place.inode,

@@ -30,6 +30,7 @@ use vfs::time::Timestamp;
 use crate::alloc::Allocator;
 use crate::checksum::crc32c;
 use crate::error;
+use crate::group;
 use crate::inode;
 use crate::options::Flags;
 use crate::options::Options;
@@ -260,6 +261,11 @@ fn describe(sb: &NewSuperBlock<'_, Ferrofs>, layout: &ValidSuperblock, settings:
 /// Brings the mount to life.
 pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
     let volume = sb.data();
+    // Opening the journal writes to it. What can be refused is refused before; but descriptors that a
+    // replay is going to bring up to date say nothing yet.
+    if !volume.layout.features.incompat(Incompat::RECOVER) {
+        check_descriptors(sb)?;
+    }
     open_journal(sb)?;
     check_unchanged(sb)?;
     volume.alloc.load(sb)?;
@@ -275,6 +281,18 @@ pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
         ));
     }
     Ok(root)
+}
+
+/// Checks every group descriptor.
+fn check_descriptors(sb: &SuperBlock) -> Result {
+    let geometry = &sb.data().layout.geometry;
+    for group in geometry
+        .groups()
+        .step_by(geometry.descs_per_block() as usize)
+    {
+        group::descriptor_block(sb, group)?;
+    }
+    Ok(())
 }
 
 /// Finds the log, replays what is in it, and lets transactions begin.
