@@ -27,8 +27,6 @@ pub const REFERENCE: &str = "ext4";
 pub struct Bench {
     /// The driver under test: ferrofs, or the reference to test the tests.
     pub fstype: String,
-    /// The disk's name in reports: nvme or sata.
-    pub disk_name: String,
     /// The disk.
     pub disk: PathBuf,
     /// The other disk, which the test may overwrite.
@@ -51,7 +49,6 @@ impl Bench {
     /// A workbench with nothing mounted. What the kernel says from now on is the test's.
     pub fn new(
         fstype: &str,
-        disk_name: &str,
         disk: &Path,
         spare: &Path,
         seed: u64,
@@ -61,7 +58,6 @@ impl Bench {
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         Ok(Bench {
             fstype: fstype.into(),
-            disk_name: disk_name.into(),
             disk: disk.into(),
             spare: spare.into(),
             dir,
@@ -212,16 +208,6 @@ impl Bench {
         let mut seen = self.seen.borrow_mut();
         seen.extend(fresh);
         Ok(seen.clone())
-    }
-
-    /// The messages since the test began that contain `text`.
-    pub fn messages_with(&self, text: &str) -> anyhow::Result<Vec<String>> {
-        Ok(self
-            .messages()?
-            .into_iter()
-            .filter(|line| line.text.contains(text))
-            .map(|line| line.text)
-            .collect())
     }
 
     /// What ends every test: unmount, e2fsck, the kernel's log.

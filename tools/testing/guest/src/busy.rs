@@ -151,7 +151,7 @@ impl Worker {
             dir: own,
             journal,
             rng: Rng::new(mix(seed ^ (number << 32))),
-            next_id: mix(seed) << 24 | number << 16,
+            next_id: (mix(seed) << 24) | (number << 16),
             growing: BTreeMap::new(),
             overwritten: BTreeMap::new(),
             settled: BTreeSet::new(),

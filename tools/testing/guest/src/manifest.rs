@@ -68,11 +68,12 @@ impl Manifest {
 
     /// Keeps the manifest in a file.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let text: String = self
+        let lines: Vec<String> = self
             .0
             .iter()
             .map(|(name, line)| format!("{name}\t{line}\n"))
             .collect();
+        let text = lines.concat();
         fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 

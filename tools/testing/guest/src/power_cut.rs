@@ -134,6 +134,26 @@ fn cut_rounds(options: &HostOptions, scratch: &Path) -> anyhow::Result<bool> {
 pub struct Guest {
     vm: Child,
     lines: std::sync::mpsc::Receiver<String>,
+    disks: [PathBuf; 2],
+}
+
+/// Waits until nobody holds a lock on the file.
+fn wait_until_free(path: &Path) -> anyhow::Result<()> {
+    use rustix::fs::fcntl_lock;
+    use rustix::fs::FlockOperation;
+
+    let deadline = Instant::now() + GUEST_TIMEOUT;
+    loop {
+        let file = File::options().read(true).write(true).open(path)?;
+        // The lock goes with the file, at once.
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            Err(error) => {
+                return Err(error).with_context(|| format!("{} is held by a guest", path.display()))
+            }
+        }
+    }
 }
 
 impl Guest {
@@ -188,7 +208,11 @@ impl Guest {
                 }
             }
         });
-        Ok(Guest { vm, lines })
+        Ok(Guest {
+            vm,
+            lines,
+            disks: ["nvme.img", "sata.img"].map(|disk| scratch.join(disk)),
+        })
     }
 
     /// Waits until the guest says `word`; false when it ended or its time did. Everything else that it says is passed on.
@@ -220,8 +244,10 @@ impl Guest {
     pub fn cut(&mut self) -> anyhow::Result<()> {
         self.vm.kill().context("killing the guest")?;
         self.vm.wait().context("waiting for the guest's end")?;
-        // QEMU is killed with its parent, and holds the disks until it is gone.
-        std::thread::sleep(Duration::from_millis(700));
+        // QEMU is killed with its parent, and holds the disks, by locks, until it is gone.
+        for disk in &self.disks {
+            wait_until_free(disk)?;
+        }
         Ok(())
     }
 

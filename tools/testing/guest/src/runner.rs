@@ -152,7 +152,6 @@ pub fn run(options: &RunOptions) -> anyhow::Result<bool> {
                         disk.name(),
                         test.name
                     );
-                    failures += 1;
                     return Ok(false);
                 }
             }
@@ -232,14 +231,7 @@ pub fn one(options: &OneOptions) -> anyhow::Result<bool> {
     };
     let common = &options.common;
     let name = options.disk.name();
-    let bench = Bench::new(
-        &common.fstype,
-        name,
-        &disk,
-        &spare,
-        common.seed,
-        common.effort,
-    )?;
+    let bench = Bench::new(&common.fstype, &disk, &spare, common.seed, common.effort)?;
     let result = (test.run)(&bench).and_then(|()| bench.finish());
     if let Err(error) = &result {
         eprintln!("{name}/{}: {error:#}", test.name);
