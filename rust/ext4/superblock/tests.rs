@@ -82,11 +82,7 @@ fn compare(options: &[&str], kib: u32) -> (Image, ValidSuperblock) {
     theirs.sort();
     assert_eq!(ours, theirs);
 
-    let uuid: String = valid
-        .uuid
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let uuid = format!("{:032x}", u128::from_be_bytes(valid.uuid));
     assert_eq!(uuid, field(&dump, "Filesystem UUID").replace('-', ""));
     (image, valid)
 }
