@@ -20,6 +20,7 @@ pub(crate) use crate::extents::fiemap;
 use crate::extents::Reported;
 use crate::fsync;
 use crate::mmap;
+use crate::options::Flags;
 use crate::read;
 use crate::write;
 use crate::writeback;
@@ -67,9 +68,13 @@ impl file::Operations for Files {
     }
 
     fn release(inode: &Inode, file: &File) {
-        if file::is_writable(file) && inode.data().io.take_replaced() {
+        if !file::is_writable(file) || !inode.data().io.take_replaced() {
+            return;
+        }
+        let settings = inode.sb().data().settings();
+        if settings.has(Flags::AUTO_DA_ALLOC) {
             // An error is not lost: it is recorded in the mapping, for those who sync.
-            let _ = inode.start_writeback();
+            let _ = writeback::flush_for_replace(inode);
         }
     }
 

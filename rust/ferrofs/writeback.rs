@@ -37,8 +37,8 @@ use crate::Inode;
 
 /// What writeback keeps of an inode.
 pub(crate) struct InodeState {
-    /// The file was truncated to nothing and is being written anew: closing it starts writeback, so that
-    /// a program which replaces a file that way does not leave an empty one behind for long.
+    /// The file was truncated to nothing and is being written anew: closing it brings what was written to
+    /// the disk, so that a program which replaces a file that way does not leave an empty one behind.
     replaced: AtomicBool,
 }
 
@@ -61,8 +61,13 @@ impl InodeState {
     }
 }
 
-/// Brings a file that is about to take the place of another one to the disk, so that a crash leaves one or
-/// the other. Called before the transaction that does it. Sleeps.
+/// Brings contents that take the place of others to the disk, so that a crash leaves one or the other:
+/// those of a file that is about to be renamed over another one, before the transaction that does it, and
+/// those of a file that was truncated and written anew, when it is closed.
+///
+/// It waits for the end of the I/O, since only then does a transaction say that the file has bytes: it is
+/// the one that has truncated the file or one of the next, and if nobody has asked for a commit in between,
+/// the same. Sleeps.
 pub(crate) fn flush_for_replace(inode: &Inode) -> Result {
     if inode.is_regular() && inode.has_pages() {
         inode.write_and_wait()?;
