@@ -44,9 +44,9 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
 
-    /// Gives the SATA disk a write cache that is lost when this program is killed, for tests that cut the power: what the
-    /// guest has not flushed is then on the disk in part, as SEED has it. Without this, and on the NVMe disk, a killed guest
-    /// loses nothing that it has given to its disks. Only for the stock kernel
+    /// Gives the disks a write cache that is lost when this program is killed, for tests that cut the power: what the guest
+    /// has not flushed is then on the disk in part, as SEED has it. Without this, a killed guest loses nothing that it has
+    /// given to its disks. Only for the stock kernel
     #[arg(long, value_name = "SEED")]
     pub lossy_cache: Option<u64>,
 

@@ -15,6 +15,7 @@ use crate::options::Options;
 use crate::path_text;
 use crate::variable;
 use crate::write_cache::CachedDisk;
+use crate::write_cache::StableWrites;
 use crate::Files;
 use anyhow::Context;
 use std::fs::OpenOptions;
@@ -284,16 +285,26 @@ fn start(
             ]);
     }
     if machine.disks {
-        // QEMU's NVMe disk drops the mark of writes that have to go around the cache (FUA), which end each commit of a
-        // journal: with a cache that loses writes it would break its word.
-        for (name, file, seed) in [
-            ("nvme", &files.nvme, None),
-            ("sata", &files.sata, machine.lossy_cache),
+        // Another seed for each, so that the caches do not choose alike. QEMU's NVMe disk drops the mark of writes that
+        // have to go around the cache (FUA); its SATA disk has no such mark, and the guest flushes instead.
+        for (name, file, seed, stable_writes) in [
+            (
+                "nvme",
+                &files.nvme,
+                machine.lossy_cache,
+                StableWrites::Guessed,
+            ),
+            (
+                "sata",
+                &files.sata,
+                machine.lossy_cache.map(|seed| !seed),
+                StableWrites::Marked,
+            ),
         ] {
             let backend = match seed {
                 Some(seed) => {
                     let socket = sockets.path(name)?;
-                    disks.push(serve_disk(file, seed, &socket)?);
+                    disks.push(serve_disk(file, seed, stable_writes, &socket)?);
                     format!("cache=writeback,file=nbd+unix:///?socket={socket}")
                 }
                 None => format!("cache=unsafe,file={}", comma_safe(file)?),
@@ -357,6 +368,7 @@ fn kernel_command_line(machine: &Machine<'_>, job: &Path) -> anyhow::Result<Stri
 fn serve_disk(
     file: &Path,
     seed: u64,
+    stable_writes: StableWrites,
     socket: &str,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let image = OpenOptions::new()
@@ -364,7 +376,7 @@ fn serve_disk(
         .write(true)
         .open(file)
         .with_context(|| format!("opening {}", file.display()))?;
-    let disk = CachedDisk::new(image, seed)?;
+    let disk = CachedDisk::new(image, seed, stable_writes)?;
     let listener = UnixListener::bind(socket).context("listening for a disk's user")?;
     Ok(std::thread::spawn(move || nbd::serve(&listener, disk)))
 }
