@@ -307,7 +307,7 @@ impl DiskDemo {
         if !self.show("the journal is replayed after a power cut", replayed) {
             return Ok(());
         }
-        let found = busy::check(
+        let found = busy::check_against_files(
             &self.dir.join("busy"),
             &self.notes.join(format!("busy-{}", self.name)),
             self.fstype == REFERENCE,
@@ -345,15 +345,13 @@ impl DiskDemo {
 
 /// The second run: works on both disks until the power goes.
 fn work_for_ever(options: &GuestOptions) -> anyhow::Result<bool> {
-    let stop = AtomicBool::new(false);
     let disks = disks()?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = disks
             .iter()
             .map(|(name, _, dir)| {
                 let journals = options.notes.join(format!("busy-{name}"));
-                let stop = &stop;
-                scope.spawn(move || busy::work(&dir.join("busy"), &journals, 1, stop))
+                scope.spawn(move || busy::work_for_ever(&dir.join("busy"), &journals, 1))
             })
             .collect();
         println!("{BUSY}");

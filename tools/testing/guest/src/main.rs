@@ -5,6 +5,7 @@
 mod bench;
 mod busy;
 mod command;
+mod crash;
 mod demo;
 mod kernel_log;
 mod manifest;

@@ -17,6 +17,7 @@ mod variants;
 pub mod writeback;
 
 use crate::bench::Bench;
+use crate::crash;
 use std::time::Duration;
 
 /// A test.
@@ -165,6 +166,18 @@ pub fn all() -> &'static [Test] {
             space::orphans,
         ),
         test(
+            "crash-states",
+            900,
+            "states that a crash of a busy program may leave, a sample",
+            crash::busy_sample,
+        ),
+        test(
+            "careless",
+            600,
+            "no empty files after a crash, without any fsync",
+            crash::careless,
+        ),
+        test(
             "full",
             300,
             "full disks: the error comes from write",
@@ -259,6 +272,12 @@ pub fn all() -> &'static [Test] {
             300,
             "the sample file system, on no disk",
             memfs::memfs,
+        ),
+        on_demand(
+            "crash-states-all",
+            36000,
+            "all states that a crash of a busy program may leave",
+            crash::busy_all,
         ),
         on_demand(
             "fsx-long",
