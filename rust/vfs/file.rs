@@ -367,7 +367,8 @@ impl<T: Operations> Glue<T> {
     ) -> isize {
         // SAFETY: Both are valid for the time of the call; a read has a destination.
         let (mut kiocb, to) = unsafe { (Kiocb::from_ptr(kiocb), IovIterDest::from_raw(to)) };
-        from_count_result(T::read_iter(&mut kiocb, to))
+        let asked = to.len();
+        from_count_result(T::read_iter(&mut kiocb, to), asked)
     }
 
     /// # Safety
@@ -379,7 +380,8 @@ impl<T: Operations> Glue<T> {
     ) -> isize {
         // SAFETY: Both are valid for the time of the call; a write has a source.
         let (mut kiocb, from) = unsafe { (Kiocb::from_ptr(kiocb), IovIterSource::from_raw(from)) };
-        from_count_result(T::write_iter(&mut kiocb, from))
+        let asked = from.len();
+        from_count_result(T::write_iter(&mut kiocb, from), asked)
     }
 
     /// # Safety

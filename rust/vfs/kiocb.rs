@@ -29,11 +29,18 @@ pub(crate) fn count_result(ret: isize) -> Result<usize> {
     usize::try_from(ret).map_err(|_| Error::from_errno(ret as i32))
 }
 
-/// The other way round.
-pub(crate) fn from_count_result(result: Result<usize>) -> isize {
+/// The other way round, for a request of `asked` bytes.
+///
+/// Kernel code that reads into a buffer or writes from a pipe goes on at that count without looking
+/// whether it asked for so much, so that a larger one must not get there.
+pub(crate) fn from_count_result(result: Result<usize>, asked: usize) -> isize {
     match result {
         // No request is larger than `MAX_RW_COUNT`, which fits.
-        Ok(count) => count as isize,
+        Ok(count) if count <= asked => count as isize,
+        Ok(_) => {
+            kernel::pr_warn_once!("a read or write claims more bytes than it was asked for\n");
+            EIO.to_errno() as isize
+        }
         Err(error) => error.to_errno() as isize,
     }
 }

@@ -68,10 +68,17 @@ impl<'a> ValueBuffer<'a> {
 
     /// # Safety
     ///
-    /// `buffer` must be null, or valid for writes of `size` initialised bytes for `'a`.
+    /// `buffer` must be null, or valid for writes of `size` bytes for `'a`.
     unsafe fn from_ptr(buffer: *mut c_void, size: usize) -> Self {
-        // SAFETY: By this function's contract.
-        Self((!buffer.is_null()).then(|| unsafe { slice::from_raw_parts_mut(buffer.cast(), size) }))
+        let buffer = buffer.cast::<u8>();
+        Self((!buffer.is_null()).then(|| {
+            // SAFETY: By this function's contract. Some callers come with a buffer on their stack
+            // that nobody has cleared, and a slice must be initialised.
+            unsafe {
+                buffer.write_bytes(0, size);
+                slice::from_raw_parts_mut(buffer, size)
+            }
+        }))
     }
 
     /// Answers with a value that lies in memory; gives its size.
@@ -292,8 +299,7 @@ impl<T: Handler> Glue<T> {
     ) -> c_int {
         from_result(|| {
             // SAFETY: The kernel calls with an inode of the file system that the handler is for, a
-            // name, and a buffer that is null or has that size. It is cleared memory, a buffer of
-            // the caller's stack or one that was read before.
+            // name, and a buffer that is null or has that size.
             let (inode, name, value) = unsafe {
                 (
                     Inode::from_ptr(inode),
@@ -301,8 +307,12 @@ impl<T: Handler> Glue<T> {
                     ValueBuffer::from_ptr(buffer, size),
                 )
             };
-            let size = T::get(inode, name.to_bytes(), value)?;
-            Ok(c_int::try_from(size)?)
+            let length = T::get(inode, name.to_bytes(), value)?;
+            // The caller copies so many bytes out of the buffer without another look at its size.
+            if !buffer.is_null() && length > size {
+                return Err(ERANGE);
+            }
+            Ok(c_int::try_from(length)?)
         })
     }
 
