@@ -107,12 +107,49 @@ pub trait Operations: Sized + Send + Sync + 'static {
     }
 }
 
+/// The operations of the page cache of an inode that was given no others: nothing can be read, and what
+/// is made there by hand is kept in order.
+///
+/// Every inode begins with these. The kernel takes what hangs on a folio for buffer heads where there is
+/// no `release_folio`, and calls `read_folio` without a look at whether there is one.
+pub(crate) const BARE: bindings::address_space_operations = bindings::address_space_operations {
+    read_folio: Some(refuse_read),
+    dirty_folio: Some(dirty_folio),
+    invalidate_folio: Some(invalidate_folio),
+    release_folio: Some(release_folio),
+    migrate_folio: Some(bindings::filemap_migrate_folio),
+    is_partially_uptodate: Some(is_partially_uptodate),
+    error_remove_folio: Some(bindings::generic_error_remove_folio),
+    ..pin_init::zeroed()
+};
+
+/// # Safety
+///
+/// Called by the kernel with a locked folio, to end its lock.
+unsafe extern "C" fn refuse_read(_file: *mut bindings::file, folio: *mut bindings::folio) -> c_int {
+    // SAFETY: The folio is locked, and the lock is ours to end.
+    unsafe { bindings::folio_unlock(folio) };
+    EIO.to_errno()
+}
+
+/// Gives a new inode the operations with which each one begins.
+///
+/// # Safety
+///
+/// `inode` must be valid and nobody else's yet.
+pub(crate) unsafe fn init_mapping(inode: *mut bindings::inode) {
+    let table: &'static _ = &BARE;
+    // SAFETY: By this function's contract.
+    unsafe { (*inode).i_data.a_ops = table };
+}
+
 impl<F: FileSystem> NewInode<F> {
     /// Has the page cache of this inode work by the operations `T`.
     pub fn set_address_space_operations<T: Operations<FileSystem = F>>(&mut self) {
+        let table: &'static _ = &Glue::<T>::TABLE;
         // SAFETY: The inode is new, so that nobody else uses this field; the table is a constant for
         // inodes of `F`.
-        unsafe { (*self.mapping_ptr()).a_ops = &Glue::<T>::TABLE };
+        unsafe { (*self.mapping_ptr()).a_ops = table };
     }
 }
 
@@ -215,17 +252,11 @@ impl<T: Operations> Glue<T> {
         read_folio: Some(Self::read_folio),
         readahead: optional!(T::HAS_READAHEAD, Self::readahead),
         writepages: optional!(T::HAS_WRITEPAGES, Self::writepages),
-        dirty_folio: Some(dirty_folio),
         write_begin: optional!(T::HAS_WRITE_BEGIN, Self::write_begin),
         write_end: optional!(T::HAS_WRITE_END, Self::write_end),
         bmap: optional!(T::HAS_BMAP, Self::bmap),
-        invalidate_folio: Some(invalidate_folio),
-        release_folio: Some(release_folio),
-        migrate_folio: Some(bindings::filemap_migrate_folio),
-        is_partially_uptodate: Some(is_partially_uptodate),
-        error_remove_folio: Some(bindings::generic_error_remove_folio),
         swap_activate: optional!(T::HAS_SWAP_ACTIVATE, Self::swap_activate),
-        ..pin_init::zeroed()
+        ..BARE
     };
 
     /// # Safety

@@ -29,13 +29,13 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 use ferrofs_bindings as bindings;
-use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::aref::AlwaysRefCounted;
 use kernel::types::Opaque;
 use pin_init::PinInit;
 
+use crate::address_space::init_mapping;
 use crate::fs::FileSystem;
 use crate::fs::Registration;
 use crate::super_block::SuperBlock;
@@ -538,10 +538,7 @@ impl<F: FileSystem> Inode<F> {
 
     /// Writes the inode's dirty pages in the whole file and waits. Sleeps.
     pub fn write_and_wait(&self) -> Result {
-        // SAFETY: `i_mapping` of an inode of a file system that sets no other is its own.
-        to_result(unsafe {
-            bindings::filemap_write_and_wait_range((*self.as_ptr()).i_mapping, 0, i64::MAX)
-        })
+        self.write_and_wait_range(0, u64::MAX)
     }
 
     /// Takes the inode's lock (`i_rwsem`) exclusively. Sleeps.
@@ -630,6 +627,8 @@ impl<F: FileSystem> SuperBlock<F> {
         // SAFETY: The reference is passed on; `Inode` is transparent.
         let inode = unsafe { ARef::from_raw(inode.cast::<Inode<F>>()) };
         if state & bindings::inode_state_flags_enum_I_NEW != 0 {
+            // SAFETY: The inode is new, and this thread is the one to fill it in.
+            unsafe { init_mapping(inode.as_ptr()) };
             // INVARIANT: `I_NEW` is set, and this thread is the one to clear it.
             Ok(Got::New(NewInode(ManuallyDrop::new(inode))))
         } else if inode.is_bad() {
@@ -644,6 +643,8 @@ impl<F: FileSystem> SuperBlock<F> {
         // SAFETY: The super block is live, with its operations set.
         let inode = unsafe { bindings::new_inode(self.as_ptr()) };
         let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: Nobody can find the inode.
+        unsafe { init_mapping(inode.as_ptr()) };
         // SAFETY: `new_inode()` returned a reference to a valid inode of `F`.
         Ok(FreshInode(ManuallyDrop::new(unsafe {
             ARef::from_raw(inode.cast::<Inode<F>>())

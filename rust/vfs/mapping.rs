@@ -57,9 +57,9 @@ impl<F: FileSystem> SuperBlock<F> {
 
 impl<F: FileSystem> Inode<F> {
     pub(crate) fn mapping_ptr(&self) -> *mut bindings::address_space {
-        // SAFETY: The inode is valid; `i_mapping` of an inode of a file system on this crate is
-        // constant.
-        unsafe { (*self.as_ptr()).i_mapping }
+        // `i_mapping` of a device node may be that of the device: not ours, and subject to change.
+        // SAFETY: The inode is valid; no reference is made.
+        unsafe { &raw mut (*self.as_ptr()).i_data }
     }
 
     /// Binary logarithm of the block size.
