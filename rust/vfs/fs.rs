@@ -121,7 +121,9 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 
     /// Lets go of whatever the mount still holds: references to inodes, journal, timers.
     ///
-    /// Called once, after all other inodes were evicted.
+    /// Called once, after all other inodes were evicted. The unmount then waits for the last reference
+    /// to an inode that is still kept anywhere, and reports when it waits for long: one that is never
+    /// dropped has it wait for ever.
     fn stop(sb: &SuperBlock<Self>);
 
     /// Applies `options` to a live mount (`mount -o remount`).

@@ -23,6 +23,7 @@ use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU16;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::AtomicU64;
@@ -38,6 +39,7 @@ use pin_init::PinInit;
 use crate::address_space::init_mapping;
 use crate::fs::FileSystem;
 use crate::fs::Registration;
+use crate::super_block::Mount;
 use crate::super_block::SuperBlock;
 use crate::symlink;
 use crate::time::Timestamp;
@@ -46,6 +48,8 @@ use crate::time::Timestamp;
 #[repr(C)]
 pub(crate) struct Object<F: FileSystem> {
     inode: MaybeUninit<bindings::inode>,
+    /// Whether the inode may have other references than that of its [`FreshInode`] or [`NewInode`].
+    complete: AtomicBool,
     data: MaybeUninit<F::InodeData>,
 }
 
@@ -116,16 +120,29 @@ pub(crate) unsafe extern "C" fn alloc_inode<F: FileSystem>(
     // `set_mode()` needs to know that there is no type yet.
     // SAFETY: `object` is a new object of the cache.
     unsafe { (*object.cast::<bindings::inode>()).i_mode = 0 };
-    // SAFETY: `object` is a new object of the cache: the slot is valid for writes and pinned, since
-    // an inode does not move. On failure the slot is uninitialised again and given back.
+    // SAFETY: `object` is a new object of the cache: the slots are valid for writes and pinned, since
+    // an inode does not move. On failure they are uninitialised again and given back. Inodes are made
+    // after the per-mount data only.
     unsafe {
+        (&raw mut (*object).complete).write(AtomicBool::new(false));
         let slot = (&raw mut (*object).data).cast::<F::InodeData>();
         if F::new_inode_data().__init(slot).is_err() {
             bindings::kmem_cache_free(cache.cache.as_ptr(), object.cast());
             return ptr::null_mut();
         }
+        Mount::<F>::of(sb).add_inode();
     }
     object.cast()
+}
+
+/// # Safety
+///
+/// `inode` must be an inode of `F` that only RCU readers look at any more, of a super block that is not
+/// gone.
+pub(crate) unsafe extern "C" fn destroy_inode<F: FileSystem>(inode: *mut bindings::inode) {
+    // SAFETY: The super block is there by this function's contract. Nothing that comes after this in the
+    // life of the inode looks at it.
+    unsafe { Mount::<F>::of((*inode).i_sb).remove_inode() };
 }
 
 /// # Safety
@@ -180,7 +197,10 @@ impl DirtyFlags {
 /// # Invariants
 ///
 /// The C inode is initialised, lies in an [`Object<F>`] with initialised data and belongs to a live
-/// super block of `F`. Its reference count is above zero, or it is borrowed from its eviction.
+/// super block of `F`. Its reference count is above zero, or else it is borrowed from somebody who keeps
+/// it in memory by other means: a locked folio or one under I/O, its writeback, its eviction.
+///
+/// The super block lives until the last of its inodes is destroyed (see [`FileSystem::stop`]).
 #[repr(transparent)]
 pub struct Inode<F: FileSystem>(Opaque<bindings::inode>, PhantomData<F>);
 
@@ -192,18 +212,18 @@ unsafe impl<F: FileSystem> Sync for Inode<F> {}
 // SAFETY: The reference count keeps the inode in memory.
 unsafe impl<F: FileSystem> AlwaysRefCounted for Inode<F> {
     fn inc_ref(&self) {
-        // An inode under eviction is lent to the file system with a count of zero; a reference made
-        // then would dangle.
-        let dying =
-            bindings::inode_state_flags_enum_I_FREEING | bindings::inode_state_flags_enum_I_CLEAR;
-        // SAFETY: The inode is valid.
-        let state = unsafe { bindings::inode_state(self.as_ptr()) };
+        // SAFETY: By the type invariants the inode lies in an initialised object.
+        let complete = unsafe { &(*self.as_ptr().cast::<Object<F>>()).complete };
         assert!(
-            state & dying == 0,
-            "reference to an inode that is being evicted"
+            complete.load(Ordering::Acquire),
+            "reference to an inode that is not complete"
         );
-        // SAFETY: The count is above zero.
-        unsafe { bindings::ihold(self.as_ptr()) }
+        // An inode that is on its way out, or written for the last time before, may be lent to the file
+        // system with a count of zero; a reference made then would dangle. The function tells, and
+        // also whether one more reference can be counted.
+        // SAFETY: The inode is valid.
+        let taken = unsafe { bindings::inode_get(self.as_ptr()) };
+        assert!(taken, "reference to an inode that is being evicted");
     }
 
     unsafe fn dec_ref(inode: NonNull<Self>) {
@@ -251,6 +271,9 @@ pub mod flags {
     pub const IMMUTABLE: u32 = bindings::S_IMMUTABLE;
     /// Directory changes are synchronous.
     pub const DIRSYNC: u32 = bindings::S_DIRSYNC;
+
+    /// Those which only say what a program may do. The others change how the kernel handles the inode.
+    pub(super) const HARMLESS: u32 = SYNC | NOATIME | APPEND | IMMUTABLE | DIRSYNC;
 }
 
 impl<F: FileSystem> Inode<F> {
@@ -303,9 +326,16 @@ impl<F: FileSystem> Inode<F> {
     /// The type of an inode is set once: it decides what a union of the C inode holds. Once there is
     /// one, only the permissions change.
     pub fn set_mode(&self, mode: u16) {
-        let old = self.mode() & S_IFMT;
-        let mode = if old == 0 { mode } else { old | mode & !S_IFMT };
-        field!(self, i_mode as AtomicU16).store(mode, Ordering::Relaxed);
+        let keep_type = |old: u16| match old & S_IFMT {
+            0 => Some(mode),
+            kind => Some(kind | mode & !S_IFMT),
+        };
+        // The update is made whatever the old mode is.
+        let _ = field!(self, i_mode as AtomicU16).fetch_update(
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+            keep_type,
+        );
     }
 
     /// Whether it is a directory.
@@ -477,10 +507,12 @@ impl<F: FileSystem> Inode<F> {
         self.set_mtime(now);
     }
 
-    /// Sets those of the kernel's inode flags (see [`flags`]) that are in `mask` to `flags`.
-    pub fn set_flags(&self, flags: u32, mask: u32) {
+    /// Sets those of the kernel's inode flags that are in `mask` to `set`. Those that [`flags`] does not
+    /// list are left as they are.
+    pub fn set_flags(&self, set: u32, mask: u32) {
+        let mask = mask & flags::HARMLESS;
         // SAFETY: The inode is valid; the function updates the flags atomically.
-        unsafe { bindings::inode_set_flags(self.as_ptr(), flags, mask) }
+        unsafe { bindings::inode_set_flags(self.as_ptr(), set & mask, mask) }
     }
 
     /// Whether all of the kernel's inode flags `flags` are set.
@@ -653,6 +685,8 @@ impl<F: FileSystem> SuperBlock<F> {
 }
 
 /// An inode that was just made and cannot be found by number. Dropping it throws it away.
+///
+/// No other references can be made to it, so that nobody sees it before it is complete.
 pub struct FreshInode<F: FileSystem>(ManuallyDrop<ARef<Inode<F>>>);
 
 impl<F: FileSystem> Deref for FreshInode<F> {
@@ -701,6 +735,8 @@ impl<F: FileSystem> Drop for FreshInode<F> {
 /// An inode that others can find but not use yet. Dropping it makes it bad: those who wait for it
 /// fail with `EIO`.
 ///
+/// No other references can be made to it, so that nobody sees it before it is complete.
+///
 /// # Invariants
 ///
 /// The inode is in state `I_NEW`, and this object is the only one that may end that state.
@@ -716,10 +752,19 @@ impl<F: FileSystem> Deref for NewInode<F> {
 
 impl<F: FileSystem> NewInode<F> {
     /// Takes the reference out, still in state `I_NEW`. The caller ends that state.
-    pub(crate) fn into_locked(self) -> ARef<Inode<F>> {
+    fn take(self) -> ARef<Inode<F>> {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used any more, so that the reference is moved.
         ManuallyDrop::into_inner(unsafe { ptr::read(&this.0) })
+    }
+
+    /// As [`Self::take`], for an inode that is complete: others may have references to it.
+    pub(crate) fn into_locked(self) -> ARef<Inode<F>> {
+        let inode = self.take();
+        // SAFETY: By the invariants of `Inode` it lies in an initialised object.
+        let complete = unsafe { &(*inode.as_ptr().cast::<Object<F>>()).complete };
+        complete.store(true, Ordering::Release);
+        inode
     }
 
     /// The inode is complete: lets the others have it.
@@ -733,7 +778,7 @@ impl<F: FileSystem> NewInode<F> {
     /// The inode will not be used after all, and is evicted like any other: with a link count of
     /// zero, its storage is freed.
     pub fn discard(self) {
-        let inode = self.into_locked();
+        let inode = self.take();
         // SAFETY: The inode is in state `I_NEW` by the type invariants; the function takes over
         // the reference.
         unsafe { bindings::discard_new_inode(ARef::into_raw(inode).as_ref().as_ptr()) }

@@ -14,6 +14,12 @@ use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::sync::aref::ARef;
+use kernel::sync::atomic::ordering::Acquire;
+use kernel::sync::atomic::ordering::Relaxed;
+use kernel::sync::atomic::ordering::Release;
+use kernel::sync::atomic::Atomic;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 use kernel::types::Opaque;
 
 use crate::context;
@@ -29,9 +35,8 @@ use crate::xattr::Handlers;
 /// # Invariants
 ///
 /// The C object is initialised, belongs to file system `F` and is borrowed for at least as long as
-/// the reference. Its `s_fs_info` points to a valid `F::SuperData` (except while
-/// [`FileSystem::load`] runs, which sees only a [`NewSuperBlock`]) that is dropped after the last
-/// inode of the mount.
+/// the reference. Its `s_fs_info` points to a [`Mount<F>`] (except while [`FileSystem::load`] runs,
+/// which sees only a [`NewSuperBlock`]) that is dropped after the last inode of the mount.
 #[repr(transparent)]
 pub struct SuperBlock<F: FileSystem>(Opaque<bindings::super_block>, PhantomData<F>);
 
@@ -40,6 +45,69 @@ pub struct SuperBlock<F: FileSystem>(Opaque<bindings::super_block>, PhantomData<
 unsafe impl<F: FileSystem> Send for SuperBlock<F> {}
 // SAFETY: As above.
 unsafe impl<F: FileSystem> Sync for SuperBlock<F> {}
+
+/// What is kept for each mount.
+pub(crate) struct Mount<F: FileSystem> {
+    /// Number of inodes in memory. It is zero only when nobody can get at the super block through one.
+    inodes: Atomic<usize>,
+    data: Pin<KBox<F::SuperData>>,
+}
+
+impl<F: FileSystem> Mount<F> {
+    /// # Safety
+    ///
+    /// `sb` must be a super block of `F` with per-mount data, which stays for `'a`.
+    pub(crate) unsafe fn of<'a>(sb: *mut bindings::super_block) -> &'a Self {
+        // SAFETY: By this function's contract.
+        unsafe { &*(*sb).s_fs_info.cast() }
+    }
+
+    /// An inode was allocated.
+    pub(crate) fn add_inode(&self) {
+        self.inodes.fetch_add(1, Relaxed);
+    }
+
+    /// An inode was destroyed, and its super block is not looked at through it any more.
+    pub(crate) fn remove_inode(&self) {
+        self.inodes.fetch_sub(1, Release);
+    }
+
+    /// Waits until there are no inodes, and complains when it takes long. Sleeps.
+    fn wait_for_inodes(&self, sb: &SuperBlock<F>) {
+        const STEP: Delta = Delta::from_millis(10);
+        const STEPS_TO_MESSAGE: u32 = 1000;
+        let mut steps = 0u32;
+        loop {
+            let left = self.inodes.load(Acquire);
+            if left == 0 {
+                return;
+            }
+            steps = steps.wrapping_add(1);
+            if steps % STEPS_TO_MESSAGE == 0 {
+                pr_err!(
+                    "{}: unmount waits until references to {left} inodes are dropped\n",
+                    sb.id()
+                );
+            }
+            fsleep(STEP);
+        }
+    }
+}
+
+/// Has the file system let go of the mount, and waits until nobody can get at it any more.
+///
+/// References to inodes can be kept anywhere, in work that is queued for instance, and each leads to the
+/// super block, its device and the code of this module. What C only warns about must not happen here.
+///
+/// # Safety
+///
+/// `sb` must be a super block of `F` with per-mount data which is being shut down.
+unsafe fn stop<F: FileSystem>(sb: *mut bindings::super_block) {
+    // SAFETY: By this function's contract.
+    let (sb, mount) = unsafe { (SuperBlock::<F>::from_ptr(sb), Mount::<F>::of(sb)) };
+    F::stop(sb);
+    mount.wait_for_inodes(sb);
+}
 
 /// What `statfs(2)` tells.
 pub struct StatFs {
@@ -79,8 +147,8 @@ impl<F: FileSystem> SuperBlock<F> {
     /// The file system's per-mount data.
     #[inline]
     pub fn data(&self) -> &F::SuperData {
-        // SAFETY: By the type invariants `s_fs_info` is a valid `F::SuperData`.
-        unsafe { &*(*self.as_ptr()).s_fs_info.cast() }
+        // SAFETY: By the type invariants there is per-mount data.
+        unsafe { &Mount::<F>::of(self.as_ptr()).data }
     }
 
     /// The name by which messages call the mount: that of its device.
@@ -414,6 +482,7 @@ struct Vtable<F: FileSystem>(PhantomData<F>);
 impl<F: FileSystem> Vtable<F> {
     const OPERATIONS: bindings::super_operations = bindings::super_operations {
         alloc_inode: Some(inode::alloc_inode::<F>),
+        destroy_inode: Some(inode::destroy_inode::<F>),
         free_inode: Some(inode::free_inode::<F>),
         evict_inode: Some(inode::evict_inode::<F>),
         put_super: Some(put_super::<F>),
@@ -479,16 +548,26 @@ pub(crate) unsafe extern "C" fn fill_super<F: FileSystem>(
             _fs: PhantomData,
         };
         let data = F::load(&mut new, options, &log)?;
-        // SAFETY: `sb` is valid. The pinning is kept: the data is reached by shared reference only,
-        // until `kill_sb()` drops it in place.
+        let mount = KBox::new(
+            Mount::<F> {
+                inodes: Atomic::new(0),
+                data,
+            },
+            GFP_KERNEL,
+        )?;
+        // SAFETY: `sb` is valid.
         let this = unsafe {
-            (*sb).s_fs_info = KBox::into_raw(Pin::into_inner_unchecked(data)).cast();
+            (*sb).s_fs_info = KBox::into_raw(mount).cast();
             // INVARIANT: `s_fs_info` has just been set.
             SuperBlock::<F>::from_ptr(sb)
         };
-        let root =
-            F::start(this).and_then(|root| if root.is_dir() { Ok(root) } else { Err(EINVAL) });
-        let root = root.and_then(|root| {
+        let root = F::start(this).and_then(|root| {
+            if !core::ptr::eq(root.sb(), this) {
+                return Err(EXDEV);
+            }
+            if !root.is_dir() {
+                return Err(ENOTDIR);
+            }
             // SAFETY: `d_make_root()` takes over the reference, also when it fails.
             let dentry = unsafe { bindings::d_make_root(ARef::into_raw(root).as_ref().as_ptr()) };
             if dentry.is_null() {
@@ -505,7 +584,8 @@ pub(crate) unsafe extern "C" fn fill_super<F: FileSystem>(
             }
             Err(error) => {
                 // Without a root the kernel does not call `put_super`.
-                F::stop(this);
+                // SAFETY: The per-mount data was set above, and the super block is given up.
+                unsafe { stop::<F>(sb) };
                 Err(error)
             }
         }
@@ -518,29 +598,16 @@ pub(crate) unsafe extern "C" fn fill_super<F: FileSystem>(
 pub(crate) unsafe extern "C" fn kill_sb<F: FileSystem>(sb: *mut bindings::super_block) {
     // SAFETY: `sb` is valid. `s_fs_info` is null when `load()` failed.
     unsafe {
-        let data = (*sb).s_fs_info.cast::<F::SuperData>();
+        let mount = (*sb).s_fs_info.cast::<Mount<F>>();
         match F::BACKING {
             Backing::BlockDevice => bindings::kill_block_super(sb),
             Backing::Memory => bindings::kill_anon_super(sb),
         }
-        if data.is_null() {
-            return;
+        // There are no inodes any more: `stop()` has waited for the last one.
+        if !mount.is_null() {
+            drop(KBox::from_raw(mount));
         }
-        if !kernel_list_is_empty(&raw mut (*sb).s_inodes) {
-            // Somebody leaked a reference to an inode. The kernel has said so and poisoned its
-            // super block pointer; the data stays, so that nothing dangles.
-            return;
-        }
-        drop(Pin::new_unchecked(KBox::from_raw(data)));
     }
-}
-
-/// # Safety
-///
-/// `head` must be a valid list head that nobody changes.
-unsafe fn kernel_list_is_empty(head: *mut bindings::list_head) -> bool {
-    // SAFETY: By the contract.
-    unsafe { (*head).next == head }
 }
 
 /// # Safety
@@ -548,7 +615,7 @@ unsafe fn kernel_list_is_empty(head: *mut bindings::list_head) -> bool {
 /// `sb` must be a live super block of `F`.
 unsafe extern "C" fn put_super<F: FileSystem>(sb: *mut bindings::super_block) {
     // SAFETY: By this function's contract. The data is there, since the mount was alive.
-    F::stop(unsafe { SuperBlock::from_ptr(sb) });
+    unsafe { stop::<F>(sb) };
 }
 
 /// # Safety

@@ -52,6 +52,12 @@ void *ferrofs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *c
 	return alloc_inode_sb(sb, cache, GFP_KERNEL);
 }
 
+/* False when the inode is on its way out, or has as many references as can be counted. */
+bool ferrofs_helper_inode_get(struct inode *inode)
+{
+	return atomic_read(&inode->i_count) < INT_MAX / 2 && igrab(inode);
+}
+
 unsigned int ferrofs_helper_inode_state(struct inode *inode)
 {
 	return inode_state_read_once(inode);
