@@ -13,12 +13,14 @@ use ext4::dir::PositionForm;
 use ext4::LogicalBlock;
 use kernel::alloc::KVVec;
 use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 use vfs::dir;
 use vfs::dir::Context;
 use vfs::dir::PositionWidth;
+use vfs::file::Opening;
 use vfs::ioctl::Command;
 
 use crate::dir_blocks;
@@ -72,7 +74,7 @@ fn file_type(file_type: FileType) -> dir::FileType {
     }
 }
 
-fn position_form(file: &File) -> PositionForm {
+fn position_form(file: &Opening<'_>) -> PositionForm {
     match PositionWidth::of(file) {
         PositionWidth::Narrow => PositionForm::Narrow,
         PositionWidth::Wide => PositionForm::Wide,
@@ -102,7 +104,7 @@ impl dir::Operations for Operations {
     type FileSystem = Ferrofs;
     type OpenData = OpenDirectory;
 
-    fn open(_dir: &Inode, file: &File) -> Result<impl PinInit<OpenDirectory, Error>> {
+    fn open(_dir: &Inode, file: &Opening<'_>) -> Result<impl PinInit<OpenDirectory, Error>> {
         let form = position_form(file);
         let progress = Progress {
             cursor: Cursor::start(form),
@@ -114,7 +116,12 @@ impl dir::Operations for Operations {
         }))
     }
 
-    fn iterate(dir: &Inode, _file: &File, open: &OpenDirectory, context: &mut Context) -> Result {
+    fn iterate(
+        dir: &Inode,
+        _file: &LocalFile,
+        open: &OpenDirectory,
+        context: &mut Context,
+    ) -> Result {
         let directory = dir_blocks::open_detached(dir);
         let mut progress = open.progress.lock();
         let Progress { cursor, scratch } = &mut *progress;
@@ -145,7 +152,7 @@ impl dir::Operations for Operations {
 
     fn seek(
         dir: &Inode,
-        file: &File,
+        file: &LocalFile,
         open: &OpenDirectory,
         offset: i64,
         whence: i32,
@@ -160,7 +167,7 @@ impl dir::Operations for Operations {
         dir::seek(file, offset, whence, max, end)
     }
 
-    fn fsync(dir: &Inode, _file: &File, data_only: bool) -> Result {
+    fn fsync(dir: &Inode, _file: &LocalFile, data_only: bool) -> Result {
         fsync::sync(dir, data_only)
     }
 

@@ -2,14 +2,16 @@
 
 //! Regular files: the operations of an open file and of its page cache.
 
-use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::iov::IovIterDest;
 use kernel::iov::IovIterSource;
 use kernel::prelude::*;
 use vfs::address_space;
 use vfs::address_space::SwapArea;
+use vfs::address_space::SwapExtents;
 use vfs::file;
 use vfs::file::Features;
+use vfs::file::Opening;
 use vfs::folio::LockedFolio;
 use vfs::inode::NewInode;
 use vfs::iomap;
@@ -61,14 +63,14 @@ impl file::Operations for Files {
         .and(Features::PARALLEL_DIRECT_WRITE)
         .and(Features::DONTCACHE);
 
-    fn open(_inode: &Inode, file: &File) -> Result {
-        file::set_nowait_capable(file);
-        file::set_direct_capable(file);
+    fn open(_inode: &Inode, file: &Opening<'_>) -> Result {
+        file.set_nowait_capable();
+        file.set_direct_capable();
         Ok(())
     }
 
-    fn release(inode: &Inode, file: &File) {
-        if !file::is_writable(file) || !inode.data().io.take_replaced() {
+    fn release(inode: &Inode, writable: bool) {
+        if !writable || !inode.data().io.take_replaced() {
             return;
         }
         let settings = inode.sb().data().settings();
@@ -86,7 +88,7 @@ impl file::Operations for Files {
         write::write(kiocb, from)
     }
 
-    fn llseek(inode: &Inode, file: &File, offset: i64, whence: i32) -> Result<u64> {
+    fn llseek(inode: &Inode, file: &LocalFile, offset: i64, whence: i32) -> Result<u64> {
         let max = inode.sb().max_bytes();
         let pos = match whence {
             SEEK_DATA => {
@@ -102,7 +104,7 @@ impl file::Operations for Files {
         file::set_position(file, pos, max)
     }
 
-    fn fsync(inode: &Inode, file: &File, start: u64, last: u64, data_only: bool) -> Result {
+    fn fsync(inode: &Inode, file: &LocalFile, start: u64, last: u64, data_only: bool) -> Result {
         fsync::fsync(inode, file, start, last, data_only)
     }
 }
@@ -114,7 +116,7 @@ pub(crate) struct Pages;
 impl address_space::Operations for Pages {
     type FileSystem = Ferrofs;
 
-    fn read_folio(_file: Option<&File>, folio: LockedFolio<Ferrofs>) -> Result {
+    fn read_folio(_file: Option<&LocalFile>, folio: LockedFolio<Ferrofs>) -> Result {
         read::read_folio(folio)
     }
 
@@ -150,7 +152,7 @@ impl address_space::Operations for Pages {
         iomap::bmap::<Reported>(inode, block)
     }
 
-    fn swap_activate(_inode: &Inode, area: SwapArea<'_>) -> Result<usize> {
+    fn swap_activate(_inode: &Inode, area: SwapArea<'_, Ferrofs>) -> Result<SwapExtents> {
         iomap::swap_activate::<Reported>(area)
     }
 }

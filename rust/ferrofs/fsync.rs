@@ -2,7 +2,7 @@
 
 //! Making a file durable.
 
-use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::prelude::*;
 use vfs::file;
 
@@ -16,7 +16,13 @@ use crate::Inode;
 /// # Errors
 ///
 /// What went wrong with that, or with earlier writeback that this open file was not told of.
-pub(crate) fn fsync(inode: &Inode, file: &File, start: u64, last: u64, data_only: bool) -> Result {
+pub(crate) fn fsync(
+    inode: &Inode,
+    file: &LocalFile,
+    start: u64,
+    last: u64,
+    data_only: bool,
+) -> Result {
     // When the first part is done, extents are converted and the size is moved: see `completion`.
     let result = file::write_and_wait(file, start, last).and_then(|()| sync(inode, data_only));
     // The commit may have found out of an error of writeback that came in after the first look.

@@ -16,7 +16,7 @@ use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::ffi::c_int;
 use kernel::ffi::c_uint;
 use kernel::ffi::c_void;
-use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::prelude::*;
 
 use crate::block_state::BlockState;
@@ -32,13 +32,18 @@ use crate::writeback::WritebackControl;
 ///
 /// # Invariants
 ///
-/// `info`, `file` and `span` are valid for `'a`.
-pub struct SwapArea<'a> {
+/// `info`, `file` and `span` are valid for `'a`, and the file is one of `F`.
+pub struct SwapArea<'a, F: FileSystem> {
     pub(crate) info: *mut bindings::swap_info_struct,
     pub(crate) file: *mut bindings::file,
     pub(crate) span: *mut bindings::sector_t,
-    _life: PhantomData<&'a mut bindings::swap_info_struct>,
+    _life: PhantomData<&'a Inode<F>>,
 }
+
+/// Says that a file has become a swap area: only [`crate::iomap::swap_activate`] makes one.
+///
+/// The kernel trusts in what was recorded then when it writes to the device.
+pub struct SwapExtents(pub(crate) c_int);
 
 /// The operations of a page cache.
 #[vtable]
@@ -51,7 +56,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// Why no read could be started. An error of the read shows as a folio that is not up to date.
-    fn read_folio(file: Option<&File>, folio: LockedFolio<Self::FileSystem>) -> Result;
+    fn read_folio(file: Option<&LocalFile>, folio: LockedFolio<Self::FileSystem>) -> Result;
 
     /// Has folios filled of which nobody has said yet that they are needed. Sleeps.
     fn readahead(_folios: Readahead<'_, Self::FileSystem>) {
@@ -102,7 +107,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Has the file become a swap area; see [`crate::iomap::swap_activate`]. Called with the inode's
     /// lock held. Sleeps.
-    fn swap_activate(_inode: &Inode<Self::FileSystem>, _area: SwapArea<'_>) -> Result<usize> {
+    fn swap_activate(
+        _inode: &Inode<Self::FileSystem>,
+        _area: SwapArea<'_, Self::FileSystem>,
+    ) -> Result<SwapExtents> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
@@ -268,7 +276,7 @@ impl<T: Operations> Glue<T> {
     ) -> c_int {
         from_result(|| {
             // SAFETY: The file is null or valid for the time of the call.
-            let file = (!file.is_null()).then(|| unsafe { File::from_raw_file(file) });
+            let file = (!file.is_null()).then(|| unsafe { LocalFile::from_raw_file(file) });
             // SAFETY: The folio is locked, and the lock is ours to end. The value gets a reference
             // of its own.
             let folio = unsafe {
@@ -392,7 +400,7 @@ impl<T: Operations> Glue<T> {
                 span,
                 _life: PhantomData,
             };
-            Ok(T::swap_activate(inode, area)? as c_int)
+            Ok(T::swap_activate(inode, area)?.0)
         })
     }
 }

@@ -17,9 +17,12 @@ use ferrofs_bindings as bindings;
 use kernel::error::from_result;
 use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::prelude::*;
+use kernel::types::Opaque;
 use pin_init::PinInit;
 
+use crate::file::Opening;
 use crate::fs::FileSystem;
 use crate::inode::Inode;
 use crate::inode::NewInode;
@@ -81,7 +84,7 @@ impl FileType {
 ///
 /// The C object is valid and used by one iteration only.
 #[repr(transparent)]
-pub struct Context(bindings::dir_context);
+pub struct Context(Opaque<bindings::dir_context>);
 
 impl Context {
     /// # Safety
@@ -95,12 +98,14 @@ impl Context {
     /// The position from which the caller wants names: 0 to begin with, or one that was set before a
     /// name was given.
     pub fn position(&self) -> i64 {
-        self.0.pos
+        // SAFETY: By the type invariants.
+        unsafe { (*self.0.get()).pos }
     }
 
     /// Sets the position of the name that is given next, or of the end.
     pub fn set_position(&mut self, position: i64) {
-        self.0.pos = position;
+        // SAFETY: By the type invariants.
+        unsafe { (*self.0.get()).pos = position };
     }
 
     /// Gives a name; it lies at the current position. `false` means that the caller has enough, and
@@ -109,20 +114,23 @@ impl Context {
     /// Writes to user memory: must be called without locks that a page fault may need.
     #[must_use]
     pub fn emit(&mut self, name: &[u8], ino: u64, file_type: FileType) -> bool {
-        let Some(actor) = self.0.actor else {
-            return false;
-        };
+        // The object is part of a larger one of the caller's, which the actor gets at by this pointer.
+        let context = self.0.get();
         let Ok(length) = c_int::try_from(name.len()) else {
             return false;
         };
-        let types = bindings::S_DT_MASK | self.0.dt_flags_mask;
-        // SAFETY: The actor is the one of this context, which is valid; the name has that length.
+        // SAFETY: By the type invariants the context is valid; the actor is its own, and the name has that
+        // length.
         unsafe {
+            let Some(actor) = (*context).actor else {
+                return false;
+            };
+            let types = bindings::S_DT_MASK | (*context).dt_flags_mask;
             actor(
-                &mut self.0,
+                context,
                 name.as_ptr().cast(),
                 length,
-                self.0.pos,
+                (*context).pos,
                 ino,
                 file_type.to_raw() & types,
             )
@@ -140,8 +148,8 @@ pub enum PositionWidth {
 }
 
 impl PositionWidth {
-    /// The width that the user of this open directory can take.
-    pub fn of(file: &File) -> Self {
+    /// The width that who opens this directory can take.
+    pub fn of(file: &Opening<'_>) -> Self {
         // SAFETY: The file is valid; the rest asks about the current task.
         if unsafe { bindings::file_has_narrow_positions(file.as_ptr()) } {
             Self::Narrow
@@ -158,7 +166,7 @@ impl PositionWidth {
 /// # Errors
 ///
 /// `EINVAL` for a position out of that range.
-pub fn seek(file: &File, offset: i64, whence: i32, max: i64, end: i64) -> Result<i64> {
+pub fn seek(file: &LocalFile, offset: i64, whence: i32, max: i64, end: i64) -> Result<i64> {
     // SAFETY: The file is valid; the function takes what locks the position needs.
     let position =
         unsafe { bindings::generic_file_llseek_size(file.as_ptr(), offset, whence, max, end) };
@@ -180,7 +188,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Opens the directory.
     fn open(
         dir: &Inode<Self::FileSystem>,
-        file: &File,
+        file: &Opening<'_>,
     ) -> Result<impl PinInit<Self::OpenData, Error>>;
 
     /// Gives names, from the position of `context` on, until it has enough or there are no more.
@@ -189,7 +197,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// opened, but then this is not called).
     fn iterate(
         dir: &Inode<Self::FileSystem>,
-        file: &File,
+        file: &LocalFile,
         open: &Self::OpenData,
         context: &mut Context,
     ) -> Result;
@@ -197,7 +205,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Moves the position; gives the new one. See [`seek`].
     fn seek(
         dir: &Inode<Self::FileSystem>,
-        file: &File,
+        file: &LocalFile,
         open: &Self::OpenData,
         offset: i64,
         whence: i32,
@@ -205,7 +213,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Brings the directory to stable storage; without what only describes it (times) when
     /// `data_only`.
-    fn fsync(dir: &Inode<Self::FileSystem>, file: &File, data_only: bool) -> Result;
+    fn fsync(dir: &Inode<Self::FileSystem>, file: &LocalFile, data_only: bool) -> Result;
 
     /// Answers an ioctl. `ENOTTY` for unknown ones.
     fn ioctl(
@@ -227,9 +235,10 @@ impl<F: FileSystem> NewInode<F> {
         if !self.is_dir() {
             return Err(ENOTDIR);
         }
+        let table: &'static _ = &Glue::<T>::TABLE;
         // SAFETY: The inode is new, so that nobody else uses this field; the table is a constant for
         // inodes of `F`.
-        unsafe { (*self.as_ptr()).__bindgen_anon_3.i_fop = &Glue::<T>::TABLE };
+        unsafe { (*self.as_ptr()).__bindgen_anon_3.i_fop = table };
         Ok(())
     }
 }
@@ -267,16 +276,29 @@ impl<T: Operations> Glue<T> {
     /// See [`Glue`].
     unsafe fn arguments<'a>(
         file: *mut bindings::file,
-    ) -> (&'a Inode<T::FileSystem>, &'a File, &'a T::OpenData) {
+    ) -> (&'a Inode<T::FileSystem>, &'a LocalFile, &'a T::OpenData) {
         // SAFETY: The file is open for the time of the call and holds its inode; its private data is
-        // what `open` put there. Whoever calls directory operations has taken the position lock.
+        // what `open` put there.
         unsafe {
             (
                 Inode::from_ptr((*file).f_inode),
-                File::from_raw_file(file),
+                LocalFile::from_raw_file(file),
                 &*(*file).private_data.cast::<T::OpenData>(),
             )
         }
+    }
+
+    /// What an ioctl is about.
+    ///
+    /// # Safety
+    ///
+    /// See [`Glue`].
+    unsafe fn shared_arguments<'a>(
+        file: *mut bindings::file,
+    ) -> (&'a Inode<T::FileSystem>, &'a File) {
+        // SAFETY: As in `arguments()`. Who calls an ioctl does not use the position, and so has not found
+        // the file by an `fdget_pos()` without the lock.
+        unsafe { (Inode::from_ptr((*file).f_inode), File::from_raw_file(file)) }
     }
 
     /// # Safety
@@ -286,8 +308,8 @@ impl<T: Operations> Glue<T> {
         from_result(|| {
             // SAFETY: The kernel calls with an inode of the file system, and a file that is not yet
             // reachable by anybody else.
-            let data = unsafe { T::open(Inode::from_ptr(inode), File::from_raw_file(file))? };
-            let data = KBox::try_pin_init(data, GFP_KERNEL)?;
+            let (inode, opening) = unsafe { (Inode::from_ptr(inode), Opening::from_ptr(file)) };
+            let data = KBox::try_pin_init(T::open(inode, &opening)?, GFP_KERNEL)?;
             // SAFETY: As above. The box is dropped in place by `release`, which is called if and only
             // if this function succeeds; until then the data is reached by shared references only.
             unsafe {
@@ -364,7 +386,7 @@ impl<T: Operations> Glue<T> {
         argument: c_ulong,
     ) -> c_long {
         // SAFETY: By this function's contract.
-        let (dir, file, _) = unsafe { Self::arguments(file) };
+        let (dir, file) = unsafe { Self::shared_arguments(file) };
         ioctl::answer(T::ioctl(
             dir,
             file,
@@ -381,7 +403,7 @@ impl<T: Operations> Glue<T> {
         argument: c_ulong,
     ) -> c_long {
         // SAFETY: By this function's contract.
-        let (dir, file, _) = unsafe { Self::arguments(file) };
+        let (dir, file) = unsafe { Self::shared_arguments(file) };
         ioctl::answer(T::ioctl(
             dir,
             file,

@@ -15,6 +15,7 @@ use kernel::ffi::c_long;
 use kernel::ffi::c_uint;
 use kernel::ffi::c_ulong;
 use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::iov::IovIterDest;
 use kernel::iov::IovIterSource;
 use kernel::prelude::*;
@@ -49,7 +50,59 @@ impl Features {
     }
 }
 
+/// A file that is being opened, which nobody else has yet.
+///
+/// It is not a [`File`]: no reference to it can be kept, for if the opening fails, what is left of it is
+/// not one.
+///
+/// # Invariants
+///
+/// `file` is valid for `'a`, has its inode and its mode, and belongs to the calling `open` alone.
+pub struct Opening<'a> {
+    file: *mut bindings::file,
+    _life: PhantomData<&'a File>,
+}
+
+impl Opening<'_> {
+    /// # Safety
+    ///
+    /// `file` must satisfy the type invariants for as long as the result lives.
+    pub(crate) unsafe fn from_ptr(file: *mut bindings::file) -> Self {
+        // INVARIANT: By this function's contract.
+        Self {
+            file,
+            _life: PhantomData,
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut bindings::file {
+        self.file
+    }
+
+    /// Whether it is opened for writing.
+    pub fn is_writable(&self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::file_is_writable(self.file) }
+    }
+
+    /// Allows requests on this open file that must not sleep.
+    pub fn set_nowait_capable(&self) {
+        // SAFETY: By the type invariants nobody else looks at the mode of the file.
+        unsafe { bindings::file_set_nowait(self.file) };
+    }
+
+    /// Allows direct I/O on this open file: [`Kiocb::is_direct`] tells which requests want it.
+    pub fn set_direct_capable(&self) {
+        // SAFETY: By the type invariants nobody else looks at the mode of the file. Its reads and writes
+        // all come to the file system, so that nobody calls the `direct_IO` operation which is not there.
+        unsafe { bindings::file_set_can_odirect(self.file) };
+    }
+}
+
 /// The operations of an open regular file.
+///
+/// A [`LocalFile`] is one whose position another thread may be about to use without a lock: reads, writes
+/// and seeks of a program with one thread do so.
 ///
 /// What is not implemented gets the kernel's generic implementation on the page cache, except for
 /// ioctls and `fallocate`, which are refused.
@@ -65,12 +118,12 @@ pub trait Operations: Sized + Send + Sync + 'static {
     const FEATURES: Features = Features::NONE;
 
     /// Opens the file. Sleeps.
-    fn open(_inode: &Inode<Self::FileSystem>, _file: &File) -> Result {
+    fn open(_inode: &Inode<Self::FileSystem>, _file: &Opening<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The last user of the open file is gone. Sleeps.
-    fn release(_inode: &Inode<Self::FileSystem>, _file: &File) {
+    /// The last user of an open file is gone, which was open for writing if `writable`. Sleeps.
+    fn release(_inode: &Inode<Self::FileSystem>, _writable: bool) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -89,7 +142,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// Moves the position, and returns the new one.
     fn llseek(
         _inode: &Inode<Self::FileSystem>,
-        _file: &File,
+        _file: &LocalFile,
         _offset: i64,
         _whence: i32,
     ) -> Result<u64> {
@@ -100,7 +153,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// metadata of the file unless `data_only`. Sleeps.
     fn fsync(
         inode: &Inode<Self::FileSystem>,
-        file: &File,
+        file: &LocalFile,
         start: u64,
         last: u64,
         data_only: bool,
@@ -147,9 +200,10 @@ impl<F: FileSystem> NewInode<F> {
         if !self.is_regular() {
             return Err(EINVAL);
         }
+        let table: &'static _ = &Glue::<T>::TABLE;
         // SAFETY: The inode is new, so that nobody else uses this field; the table is a constant for
         // inodes of `F`.
-        unsafe { (*self.as_ptr()).__bindgen_anon_3.i_fop = &Glue::<T>::TABLE };
+        unsafe { (*self.as_ptr()).__bindgen_anon_3.i_fop = table };
         Ok(())
     }
 }
@@ -162,7 +216,7 @@ impl<F: FileSystem> NewInode<F> {
 /// `EINVAL` for a position before the start or beyond `max`.
 pub fn seek<F: FileSystem>(
     inode: &Inode<F>,
-    file: &File,
+    file: &LocalFile,
     offset: i64,
     whence: i32,
     max: u64,
@@ -185,14 +239,14 @@ pub fn seek<F: FileSystem>(
 /// # Errors
 ///
 /// `EINVAL` if it is beyond `max`.
-pub fn set_position(file: &File, pos: u64, max: u64) -> Result<u64> {
+pub fn set_position(file: &LocalFile, pos: u64, max: u64) -> Result<u64> {
     // SAFETY: The file is valid.
     let pos = unsafe { bindings::vfs_setpos(file.as_ptr(), pos as i64, max as i64) };
     u64::try_from(pos).map_err(|_| Error::from_errno(pos as i32))
 }
 
 /// Notes that the file was read, for its access time.
-pub fn accessed(file: &File) {
+pub fn accessed(file: &LocalFile) {
     // SAFETY: The file is valid.
     unsafe { bindings::file_accessed(file.as_ptr()) };
 }
@@ -202,7 +256,7 @@ pub fn accessed(file: &File) {
 /// # Errors
 ///
 /// What the file system's own operation says.
-pub fn update_time(file: &File) -> Result {
+pub fn update_time(file: &LocalFile) -> Result {
     // SAFETY: The file is valid.
     to_result(unsafe { bindings::file_update_time(file.as_ptr()) })
 }
@@ -213,7 +267,7 @@ pub fn update_time(file: &File) -> Result {
 /// # Errors
 ///
 /// What the file system's own operations say.
-pub fn modified(file: &File) -> Result {
+pub fn modified(file: &LocalFile) -> Result {
     // SAFETY: The file is valid.
     to_result(unsafe { bindings::file_modified(file.as_ptr()) })
 }
@@ -223,7 +277,7 @@ pub fn modified(file: &File) -> Result {
 /// # Errors
 ///
 /// An error of writeback that this open file was not yet told of.
-pub fn write_and_wait(file: &File, start: u64, last: u64) -> Result {
+pub fn write_and_wait(file: &LocalFile, start: u64, last: u64) -> Result {
     let last = i64::try_from(last).unwrap_or(i64::MAX);
     // SAFETY: The file is valid.
     to_result(unsafe { bindings::file_write_and_wait_range(file.as_ptr(), start as i64, last) })
@@ -234,28 +288,9 @@ pub fn write_and_wait(file: &File, start: u64, last: u64) -> Result {
 /// # Errors
 ///
 /// That error.
-pub fn check_writeback_error(file: &File) -> Result {
+pub fn check_writeback_error(file: &LocalFile) -> Result {
     // SAFETY: The file is valid.
     to_result(unsafe { bindings::file_check_and_advance_wb_err(file.as_ptr()) })
-}
-
-/// Whether the file was opened for writing.
-pub fn is_writable(file: &File) -> bool {
-    // SAFETY: The file is valid.
-    unsafe { bindings::file_is_writable(file.as_ptr()) }
-}
-
-/// Allows requests on this open file that must not sleep.
-pub fn set_nowait_capable(file: &File) {
-    // SAFETY: The file is valid, and is being opened: nobody else sees it.
-    unsafe { bindings::file_set_nowait(file.as_ptr()) };
-}
-
-/// Allows direct I/O on this open file, for file systems that do it by other means than the
-/// `direct_IO` operation.
-pub fn set_direct_capable(file: &File) {
-    // SAFETY: The file is valid, and is being opened: nobody else sees it.
-    unsafe { bindings::file_set_can_odirect(file.as_ptr()) };
 }
 
 /// The functions of the C structure.
@@ -307,9 +342,28 @@ impl<T: Operations> Glue<T> {
     /// # Safety
     ///
     /// See [`Glue`].
-    unsafe fn arguments<'a>(file: *mut bindings::file) -> (&'a Inode<T::FileSystem>, &'a File) {
-        // SAFETY: The file is open for the time of the call and holds its inode. Whoever calls file
-        // operations has taken the position lock.
+    unsafe fn arguments<'a>(
+        file: *mut bindings::file,
+    ) -> (&'a Inode<T::FileSystem>, &'a LocalFile) {
+        // SAFETY: The file is open for the time of the call and holds its inode.
+        unsafe {
+            (
+                Inode::from_ptr(bindings::file_inode(file)),
+                LocalFile::from_raw_file(file),
+            )
+        }
+    }
+
+    /// As [`Self::arguments`], for the calls that do not come from within the use of a position.
+    ///
+    /// # Safety
+    ///
+    /// See [`Glue`].
+    unsafe fn shared_arguments<'a>(
+        file: *mut bindings::file,
+    ) -> (&'a Inode<T::FileSystem>, &'a File) {
+        // SAFETY: As in `arguments()`. Who calls `fallocate` or an ioctl does not use the position, and so
+        // has not found the file by an `fdget_pos()` without the lock.
         unsafe {
             (
                 Inode::from_ptr(bindings::file_inode(file)),
@@ -325,9 +379,10 @@ impl<T: Operations> Glue<T> {
         from_result(|| {
             // SAFETY: Both are valid.
             to_result(unsafe { bindings::generic_file_open(inode, file) })?;
-            // SAFETY: By this function's contract.
-            let (inode, file) = unsafe { Self::arguments(file) };
-            T::open(inode, file)?;
+            // SAFETY: By this function's contract the inode is of the file system. The file is not open
+            // yet, and nobody else's.
+            let (inode, file) = unsafe { (Inode::from_ptr(inode), Opening::from_ptr(file)) };
+            T::open(inode, &file)?;
             Ok(0)
         })
     }
@@ -335,10 +390,12 @@ impl<T: Operations> Glue<T> {
     /// # Safety
     ///
     /// See [`Glue`].
-    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // The file has no references left, so that it cannot be lent.
         // SAFETY: By this function's contract.
-        let (inode, file) = unsafe { Self::arguments(file) };
-        T::release(inode, file);
+        let (inode, writable) =
+            unsafe { (Inode::from_ptr(inode), bindings::file_is_writable(file)) };
+        T::release(inode, writable);
         0
     }
 
@@ -425,7 +482,7 @@ impl<T: Operations> Glue<T> {
         len: bindings::loff_t,
     ) -> c_long {
         // SAFETY: By this function's contract.
-        let (inode, file) = unsafe { Self::arguments(file) };
+        let (inode, file) = unsafe { Self::shared_arguments(file) };
         match T::fallocate(inode, file, mode as u32, offset as u64, len as u64) {
             Ok(()) => 0,
             Err(error) => error.to_errno() as c_long,
@@ -462,7 +519,7 @@ impl<T: Operations> Glue<T> {
         argument: c_ulong,
     ) -> c_long {
         // SAFETY: By this function's contract.
-        let (inode, file) = unsafe { Self::arguments(file) };
+        let (inode, file) = unsafe { Self::shared_arguments(file) };
         let command = ioctl::Command::native(command, argument);
         ioctl::answer(T::ioctl(inode, file, command))
     }
@@ -476,7 +533,7 @@ impl<T: Operations> Glue<T> {
         argument: c_ulong,
     ) -> c_long {
         // SAFETY: By this function's contract.
-        let (inode, file) = unsafe { Self::arguments(file) };
+        let (inode, file) = unsafe { Self::shared_arguments(file) };
         let command = ioctl::Command::compat(command, argument);
         ioctl::answer(T::ioctl(inode, file, command))
     }

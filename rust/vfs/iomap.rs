@@ -18,6 +18,7 @@ use kernel::iov::IovIterSource;
 use kernel::prelude::*;
 
 use crate::address_space::SwapArea;
+use crate::address_space::SwapExtents;
 use crate::fs::FileSystem;
 use crate::inode::Inode;
 use crate::inode_ops::Fiemap;
@@ -250,17 +251,18 @@ pub fn bmap<T: Operations>(inode: &Inode<T::FileSystem>, block: u64) -> u64 {
     unsafe { bindings::iomap_bmap(inode.mapping_ptr(), block, &Glue::<T>::TABLE) }
 }
 
-/// Makes a swap area of a file; returns the number of its extents. Sleeps.
+/// Makes a swap area of a file. Sleeps.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the file has holes.
-pub fn swap_activate<T: Operations>(area: SwapArea<'_>) -> Result<usize> {
-    // SAFETY: By the invariants of `SwapArea`.
-    count_result(unsafe {
+pub fn swap_activate<T: Operations>(area: SwapArea<'_, T::FileSystem>) -> Result<SwapExtents> {
+    // SAFETY: By the invariants of `SwapArea`, the file is one of the operations' file system.
+    let extents = unsafe {
         bindings::iomap_swapfile_activate(area.info, area.file, area.span, &Glue::<T>::TABLE)
-            as isize
-    })
+    };
+    to_result(extents)?;
+    Ok(SwapExtents(extents))
 }
 
 /// The functions of `struct iomap_ops`, called by iomap only, from the functions above.

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use ferrofs_bindings as bindings;
 use kernel::error::to_result;
-use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::iov::IovIterDest;
 use kernel::iov::IovIterSource;
 use kernel::prelude::*;
@@ -72,9 +72,9 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     }
 
     /// The file.
-    pub fn file(&self) -> &'a File {
-        // SAFETY: By the type invariants; whoever reads or writes has taken the position lock.
-        unsafe { File::from_raw_file((*self.as_ptr()).ki_filp) }
+    pub fn file(&self) -> &'a LocalFile {
+        // SAFETY: By the type invariants.
+        unsafe { LocalFile::from_raw_file((*self.as_ptr()).ki_filp) }
     }
 
     /// The inode.

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 
 use ferrofs_bindings as bindings;
 use kernel::error::VTABLE_DEFAULT_ERROR;
-use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::prelude::*;
 
 use crate::folio::LockedFolio;
@@ -27,9 +27,9 @@ pub struct WriteFault<'a, F: FileSystem> {
 
 impl<'a, F: FileSystem> WriteFault<'a, F> {
     /// The file that is mapped.
-    pub fn file(&self) -> &'a File {
-        // SAFETY: By the type invariants. Faults do not move the position.
-        unsafe { File::from_raw_file(bindings::vmf_file(self.fault)) }
+    pub fn file(&self) -> &'a LocalFile {
+        // SAFETY: By the type invariants.
+        unsafe { LocalFile::from_raw_file(bindings::vmf_file(self.fault)) }
     }
 
     /// The inode that is mapped.

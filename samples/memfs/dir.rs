@@ -2,11 +2,12 @@
 
 //! Listing directories.
 
-use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::prelude::*;
 use vfs::dir;
 use vfs::dir::Context;
 use vfs::dir::FileType;
+use vfs::file::Opening;
 
 use crate::inode::names;
 use crate::Inode;
@@ -22,13 +23,13 @@ impl dir::Operations for Directory {
     /// The position, which the kernel keeps, is all that we need to go on.
     type OpenData = ();
 
-    fn open(_dir: &Inode, _file: &File) -> Result<impl PinInit<(), Error>> {
+    fn open(_dir: &Inode, _file: &Opening<'_>) -> Result<impl PinInit<(), Error>> {
         Ok(Ok::<(), Error>(()))
     }
 
     /// Gives names until the buffer of the program is full (`emit` says so) or there are no more. The
     /// position is always that of the name which is given next.
-    fn iterate(dir: &Inode, _file: &File, _open: &(), context: &mut Context) -> Result {
+    fn iterate(dir: &Inode, _file: &LocalFile, _open: &(), context: &mut Context) -> Result {
         let names = names(dir)?;
         if context.position() == 0 {
             if !context.emit(b".", dir.ino(), FileType::Directory) {
@@ -63,13 +64,13 @@ impl dir::Operations for Directory {
         }
     }
 
-    fn seek(dir: &Inode, file: &File, _open: &(), offset: i64, whence: i32) -> Result<i64> {
+    fn seek(dir: &Inode, file: &LocalFile, _open: &(), offset: i64, whence: i32) -> Result<i64> {
         let end = names(dir)?.lock().end();
         dir::seek(file, offset, whence, i64::MAX, end)
     }
 
     /// Changes of names are on the disk at once.
-    fn fsync(_dir: &Inode, _file: &File, _data_only: bool) -> Result {
+    fn fsync(_dir: &Inode, _file: &LocalFile, _data_only: bool) -> Result {
         Ok(())
     }
 }

@@ -23,7 +23,7 @@
 
 use core::ops::Range;
 
-use kernel::fs::File;
+use kernel::fs::LocalFile;
 use kernel::iov::IovIterDest;
 use kernel::iov::IovIterSource;
 use kernel::page::PAGE_SIZE;
@@ -161,7 +161,7 @@ impl file::Operations for OpenFile {
         kiocb.write_sync(count)
     }
 
-    fn fsync(inode: &Inode, file: &File, start: u64, last: u64, data_only: bool) -> Result {
+    fn fsync(inode: &Inode, file: &LocalFile, start: u64, last: u64, data_only: bool) -> Result {
         file::write_and_wait(file, start, last)?;
         if !data_only {
             inode::save(inode)?;
@@ -178,7 +178,7 @@ impl address_space::Operations for PageCache {
     type FileSystem = Memfs;
 
     /// Dropping the folio unlocks it. If it is not up to date then, its readers get `EIO`.
-    fn read_folio(_file: Option<&File>, folio: LockedFolio<Memfs>) -> Result {
+    fn read_folio(_file: Option<&LocalFile>, folio: LockedFolio<Memfs>) -> Result {
         let inode = folio.inode().ok_or(EINVAL)?;
         fill(inode, &folio)
     }
