@@ -22,16 +22,15 @@
 //! C header: `include/linux/dcache.h`; locking: `Documentation/filesystems/directory-locking.rst`.
 
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr;
-use core::ptr::NonNull;
 use core::slice;
 
 use ferrofs_bindings as bindings;
 use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
-use kernel::sync::aref::AlwaysRefCounted;
 use kernel::types::Opaque;
 
 use crate::fs::FileSystem;
@@ -41,27 +40,16 @@ use crate::super_block::SuperBlock;
 
 /// A directory entry in memory: `struct dentry`.
 ///
+/// Dentries are only lent for the time of a call. A reference that were kept beyond an unmount would
+/// be one to a dentry without a super block: the kernel frees the tree whether it is in use or not.
+///
 /// # Invariants
 ///
 /// The reference count is not zero, and the dentry belongs to a super block of `F`.
 #[repr(transparent)]
 pub struct Dentry<F: FileSystem>(Opaque<bindings::dentry>, PhantomData<F>);
 
-// SAFETY: Dentries are reference counted and live as long as the count is not zero.
-unsafe impl<F: FileSystem> AlwaysRefCounted for Dentry<F> {
-    fn inc_ref(&self) {
-        // SAFETY: The existence of a shared reference means that the reference count is not zero.
-        unsafe { bindings::dget(self.0.get()) };
-    }
-
-    unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: The caller passes on a reference. The cast is fine, `Dentry` is transparent.
-        unsafe { bindings::dput(obj.cast().as_ptr()) };
-    }
-}
-
-// SAFETY: What can be done through a shared reference may be done from any thread, and `dput` may be
-// called from any thread that may sleep.
+// SAFETY: What can be done through a shared reference may be done from any thread.
 unsafe impl<F: FileSystem> Send for Dentry<F> {}
 // SAFETY: The methods read fields that are constant, or written once with release ordering.
 unsafe impl<F: FileSystem> Sync for Dentry<F> {}
@@ -169,9 +157,13 @@ pub struct Unhashed<'a, F: FileSystem>(Entry<'a, F>);
 /// A lookup has come to an end, with a hashed dentry or by the file system's wish without.
 ///
 /// The lifetime ties it to the lookup that it was made in.
+///
+/// # Invariants
+///
+/// `other` is null, or a dentry of the same super block to which this value owns a reference.
 pub struct Spliced<'a, F: FileSystem> {
-    other: Option<ARef<Dentry<F>>>,
-    _lookup: PhantomData<fn(&'a ()) -> &'a ()>,
+    other: *mut bindings::dentry,
+    _lookup: PhantomData<fn(&'a F) -> &'a F>,
 }
 
 impl<'a, F: FileSystem> Unhashed<'a, F> {
@@ -206,10 +198,7 @@ impl<'a, F: FileSystem> Unhashed<'a, F> {
         // SAFETY: By the type invariants the dentry is negative and unhashed and its parent is
         // locked; the reference to the inode is handed over.
         let other = from_err_ptr(unsafe { bindings::d_splice_alias(inode, self.0.as_ptr()) })?;
-        let other = NonNull::new(other).map(|other| {
-            // SAFETY: It is a dentry of the same super block, with a reference for us.
-            unsafe { ARef::from_raw(other.cast()) }
-        });
+        // INVARIANT: The function returns null or a dentry of the same super block, with a reference.
         Ok(Spliced {
             other,
             _lookup: PhantomData,
@@ -218,8 +207,9 @@ impl<'a, F: FileSystem> Unhashed<'a, F> {
 
     /// Ends the lookup without caching that there is no such name.
     pub fn forget(self) -> Spliced<'a, F> {
+        // INVARIANT: There is no other dentry.
         Spliced {
-            other: None,
+            other: ptr::null_mut(),
             _lookup: PhantomData,
         }
     }
@@ -229,10 +219,14 @@ impl<F: FileSystem> Spliced<'_, F> {
     /// What `->lookup` returns: null for the dentry that it was given, or another one with a
     /// reference.
     pub(crate) fn into_ptr(self) -> *mut bindings::dentry {
-        match self.other {
-            None => ptr::null_mut(),
-            Some(dentry) => ARef::into_raw(dentry).cast().as_ptr(),
-        }
+        ManuallyDrop::new(self).other
+    }
+}
+
+impl<F: FileSystem> Drop for Spliced<'_, F> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; null is allowed.
+        unsafe { bindings::dput(self.other) };
     }
 }
 
