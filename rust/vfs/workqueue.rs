@@ -4,16 +4,19 @@
 //!
 //! C header: `include/linux/workqueue.h`.
 
-use core::ops::Deref;
 use core::ptr::NonNull;
 
 use ferrofs_bindings as bindings;
 use kernel::prelude::*;
 use kernel::workqueue::Queue;
+use kernel::workqueue::RawWorkItem;
 
 /// A work queue that has a thread in reserve, so that its work goes on when there is no memory for
 /// another one: for work that memory reclaim waits for. Dropping it waits for all work that is on
 /// it.
+///
+/// It is no [`Queue`]: that one takes work for later, too, which is on it only when its time has come and
+/// for which dropping the queue does not wait.
 ///
 /// # Invariants
 ///
@@ -45,19 +48,19 @@ impl OwnedQueue {
         })
     }
 
+    /// Puts `work` on the queue, unless it is on one already. See [`Queue::enqueue`].
+    pub fn enqueue<W, const ID: u64>(&self, work: W) -> W::EnqueueOutput
+    where
+        W: RawWorkItem<ID> + Send + 'static,
+    {
+        // SAFETY: By the type invariants the queue lives as long as `self`.
+        unsafe { Queue::from_raw(self.queue.as_ptr()) }.enqueue(work)
+    }
+
     /// Waits for all work that is on the queue now. Sleeps.
     pub fn flush(&self) {
         // SAFETY: By the type invariants.
         unsafe { bindings::__flush_workqueue(self.queue.as_ptr()) };
-    }
-}
-
-impl Deref for OwnedQueue {
-    type Target = Queue;
-
-    fn deref(&self) -> &Queue {
-        // SAFETY: By the type invariants the queue lives as long as `self`.
-        unsafe { Queue::from_raw(self.queue.as_ptr()) }
     }
 }
 
