@@ -206,6 +206,7 @@ pub trait Handler: Sized + Send + Sync + 'static {
 }
 
 /// A handler in a table of handlers.
+#[repr(transparent)]
 pub struct HandlerRef<F: FileSystem> {
     handler: *const bindings::xattr_handler,
     _fs: PhantomData<fn(F)>,
@@ -257,7 +258,7 @@ impl<F: FileSystem> Handlers<F> {
 
     /// The table as `s_xattr` wants it.
     pub(crate) const fn as_ptr(&self) -> *const *const bindings::xattr_handler {
-        // `HandlerRef` holds nothing but the pointer.
+        // `HandlerRef` is transparent: nothing but the pointer.
         self.0.as_ptr().cast()
     }
 }
@@ -353,7 +354,7 @@ impl<T: Handler> Glue<T> {
 }
 
 /// Lets the security modules label a new inode: `store` is called for each attribute
-/// (`security.` left out) that they want to be stored with it.
+/// (`security.` left out) that they want to be stored with it. Sleeps.
 ///
 /// # Errors
 ///
@@ -393,16 +394,20 @@ where
         })
     }
 
+    // Security modules take the name for a string, whatever its length says.
+    let mut text = KVec::with_capacity(name.len() + 1, GFP_KERNEL)?;
+    text.extend_from_slice(name, GFP_KERNEL)?;
+    text.push(0, GFP_KERNEL)?;
     let mut qstr = bindings::qstr {
-        name: name.as_ptr(),
+        name: text.as_ptr(),
         ..Default::default()
     };
     qstr.__bindgen_anon_1.__bindgen_anon_1 = bindings::qstr__bindgen_ty_1__bindgen_ty_1 {
         hash: 0,
         len: u32::try_from(name.len())?,
     };
-    // SAFETY: The inodes are valid by their type invariants, and `store_all` gets the closure that
-    // it is made for, which outlives the call.
+    // SAFETY: The inodes are valid by their type invariants, and the name is terminated. `store_all` gets
+    // the closure that it is made for, which outlives the call.
     to_result(unsafe {
         bindings::inode_init_security(
             inode.as_ptr(),
