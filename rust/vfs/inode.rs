@@ -33,6 +33,7 @@ use ferrofs_bindings as bindings;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::aref::AlwaysRefCounted;
+use kernel::types::NotThreadSafe;
 use kernel::types::Opaque;
 use pin_init::PinInit;
 
@@ -577,7 +578,7 @@ impl<F: FileSystem> Inode<F> {
     pub fn lock(&self) -> Locked<'_, F> {
         // SAFETY: The inode is valid; the guard unlocks.
         unsafe { bindings::inode_lock(self.as_ptr()) }
-        Locked(self)
+        Locked(self, NotThreadSafe)
     }
 
     /// Takes the inode's lock exclusively if that needs no sleep.
@@ -585,14 +586,14 @@ impl<F: FileSystem> Inode<F> {
         // SAFETY: As in `lock()`.
         let locked = unsafe { bindings::inode_trylock(self.as_ptr()) } != 0;
         // The guard must not exist, and be dropped, when the lock was not taken.
-        locked.then(|| Locked(self))
+        locked.then(|| Locked(self, NotThreadSafe))
     }
 
     /// Takes the inode's lock shared. Sleeps.
     pub fn lock_shared(&self) -> LockedShared<'_, F> {
         // SAFETY: The inode is valid; the guard unlocks.
         unsafe { bindings::inode_lock_shared(self.as_ptr()) }
-        LockedShared(self)
+        LockedShared(self, NotThreadSafe)
     }
 
     /// Takes the inode's lock shared if that needs no sleep.
@@ -600,12 +601,12 @@ impl<F: FileSystem> Inode<F> {
         // SAFETY: As in `lock_shared()`.
         let locked = unsafe { bindings::inode_trylock_shared(self.as_ptr()) } != 0;
         // As in `try_lock()`.
-        locked.then(|| LockedShared(self))
+        locked.then(|| LockedShared(self, NotThreadSafe))
     }
 }
 
-/// The inode's lock is held exclusively. Released on drop.
-pub struct Locked<'a, F: FileSystem>(&'a Inode<F>);
+/// The inode's lock is held exclusively, by this task. Released on drop.
+pub struct Locked<'a, F: FileSystem>(&'a Inode<F>, NotThreadSafe);
 
 impl<F: FileSystem> Deref for Locked<'_, F> {
     type Target = Inode<F>;
@@ -622,8 +623,8 @@ impl<F: FileSystem> Drop for Locked<'_, F> {
     }
 }
 
-/// The inode's lock is held shared. Released on drop.
-pub struct LockedShared<'a, F: FileSystem>(&'a Inode<F>);
+/// The inode's lock is held shared, by this task. Released on drop.
+pub struct LockedShared<'a, F: FileSystem>(&'a Inode<F>, NotThreadSafe);
 
 impl<F: FileSystem> Deref for LockedShared<'_, F> {
     type Target = Inode<F>;

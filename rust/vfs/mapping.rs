@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use ferrofs_bindings as bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kernel::types::NotThreadSafe;
 
 use crate::fs::FileSystem;
 use crate::inode::Inode;
@@ -196,19 +197,19 @@ impl<F: FileSystem> Inode<F> {
     pub fn lock_page_cache(&self) -> PageCacheLocked<'_, F> {
         // SAFETY: The inode is valid; the guard unlocks.
         unsafe { bindings::filemap_invalidate_lock(self.mapping_ptr()) };
-        PageCacheLocked(self)
+        PageCacheLocked(self, NotThreadSafe)
     }
 
     /// Keeps [`Self::lock_page_cache`] out, for those that add folios. Sleeps.
     pub fn lock_page_cache_shared(&self) -> PageCacheLockedShared<'_, F> {
         // SAFETY: The inode is valid; the guard unlocks.
         unsafe { bindings::filemap_invalidate_lock_shared(self.mapping_ptr()) };
-        PageCacheLockedShared(self)
+        PageCacheLockedShared(self, NotThreadSafe)
     }
 }
 
-/// `invalidate_lock` is held exclusively. Released on drop.
-pub struct PageCacheLocked<'a, F: FileSystem>(&'a Inode<F>);
+/// `invalidate_lock` is held exclusively, by this task. Released on drop.
+pub struct PageCacheLocked<'a, F: FileSystem>(&'a Inode<F>, NotThreadSafe);
 
 impl<F: FileSystem> Drop for PageCacheLocked<'_, F> {
     fn drop(&mut self) {
@@ -217,8 +218,8 @@ impl<F: FileSystem> Drop for PageCacheLocked<'_, F> {
     }
 }
 
-/// `invalidate_lock` is held shared. Released on drop.
-pub struct PageCacheLockedShared<'a, F: FileSystem>(&'a Inode<F>);
+/// `invalidate_lock` is held shared, by this task. Released on drop.
+pub struct PageCacheLockedShared<'a, F: FileSystem>(&'a Inode<F>, NotThreadSafe);
 
 impl<F: FileSystem> Drop for PageCacheLockedShared<'_, F> {
     fn drop(&mut self) {

@@ -20,6 +20,7 @@ use kernel::sync::atomic::ordering::Release;
 use kernel::sync::atomic::Atomic;
 use kernel::time::delay::fsleep;
 use kernel::time::Delta;
+use kernel::types::NotThreadSafe;
 use kernel::types::Opaque;
 
 use crate::context;
@@ -289,7 +290,7 @@ impl<F: FileSystem> SuperBlock<F> {
     pub fn protect_from_freeze(&self) -> FreezeProtection<'_, F> {
         // SAFETY: The super block is valid; the guard ends what starts here.
         unsafe { bindings::sb_start_intwrite(self.as_ptr()) }
-        FreezeProtection(self)
+        FreezeProtection(self, NotThreadSafe)
     }
 
     /// Writes out all dirty inodes and their data, and waits.
@@ -302,7 +303,7 @@ impl<F: FileSystem> SuperBlock<F> {
 }
 
 /// See [`SuperBlock::protect_from_freeze`].
-pub struct FreezeProtection<'a, F: FileSystem>(&'a SuperBlock<F>);
+pub struct FreezeProtection<'a, F: FileSystem>(&'a SuperBlock<F>, NotThreadSafe);
 
 impl<F: FileSystem> Drop for FreezeProtection<'_, F> {
     fn drop(&mut self) {

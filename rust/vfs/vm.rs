@@ -10,6 +10,7 @@ use ferrofs_bindings as bindings;
 use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::fs::LocalFile;
 use kernel::prelude::*;
+use kernel::types::NotThreadSafe;
 
 use crate::folio::LockedFolio;
 use crate::fs::FileSystem;
@@ -80,7 +81,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
 /// The kernel's page faults of writers, kept from running while the file system is frozen. Released
 /// on drop.
-pub struct FaultProtection<'a, F: FileSystem>(&'a Inode<F>);
+pub struct FaultProtection<'a, F: FileSystem>(&'a Inode<F>, NotThreadSafe);
 
 impl<F: FileSystem> Inode<F> {
     /// Takes part in writing through a mapping: waits while the file system is frozen, and keeps it
@@ -88,7 +89,7 @@ impl<F: FileSystem> Inode<F> {
     pub fn start_page_fault(&self) -> FaultProtection<'_, F> {
         // SAFETY: The super block is live; the guard ends it.
         unsafe { bindings::sb_start_pagefault(self.sb().as_ptr()) };
-        FaultProtection(self)
+        FaultProtection(self, NotThreadSafe)
     }
 }
 
