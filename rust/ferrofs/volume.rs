@@ -166,7 +166,8 @@ impl Volume {
     pub(crate) fn update_superblock(&self, change: impl FnOnce(&mut Superblock)) -> Result {
         let durable = self.settings().has(Flags::BARRIER);
         let offset = self.super_offset;
-        self.super_buffer.update_now(durable, |block| {
+        let device = self.journal.device();
+        self.super_buffer.update_now(device, durable, |block| {
             if let Some(superblock) = block
                 .get_mut(offset..offset + LENGTH)
                 .and_then(Superblock::from_bytes_mut)

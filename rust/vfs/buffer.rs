@@ -29,10 +29,12 @@
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
+use core::ptr;
 use core::ptr::NonNull;
 use core::slice;
 
 use ferrofs_bindings as bindings;
+use kernel::error::code::EINVAL;
 use kernel::error::code::EIO;
 use kernel::error::to_result;
 use kernel::error::Error;
@@ -49,7 +51,7 @@ const _: () = assert!(usize::BITS == 64);
 /// Where the kind of contents is kept that a block was last verified as.
 const KIND_SHIFT: u32 = 32;
 const KIND_MASK: usize = 0xff << KIND_SHIFT;
-/// One reader.
+/// One reader. There can be four million; the next one panics, before the count gets at the other bits.
 const READER: usize = 1 << 40;
 const READERS_MASK: usize = ((1 << 22) - 1) << 40;
 /// Somebody sleeps until neither readers nor a writer are left.
@@ -180,19 +182,36 @@ impl Buffer {
     ///
     /// For the few blocks that must be written when there is no journal to do it, such as the super block
     /// at mount and at unmount. It writes the whole block as it stands in memory, with whatever a
-    /// transaction that is not committed yet has changed in it. Fails with `EIO`.
-    pub fn update_now(&self, durable: bool, change: impl FnOnce(&mut [u8])) -> Result {
+    /// transaction that is not committed yet has changed in it. Fails with `EIO`, and with `EINVAL` when the
+    /// buffer is not one of `device`, which is there to say that it is still open.
+    pub fn update_now(
+        &self,
+        device: &BlockDevice,
+        durable: bool,
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result {
+        if !self.is_of(device) {
+            return Err(EINVAL);
+        }
         let head = self.head.as_ptr();
         self.lock_exclusive();
         // SAFETY: The contents are initialised, and nobody else looks at them while the content lock is
         // held.
         change(unsafe { slice::from_raw_parts_mut((*head).b_data.cast(), (*head).b_size) });
-        // SAFETY: `self` owns a reference and holds the content lock.
+        // SAFETY: `self` owns a reference and holds the content lock; the device is open.
         unsafe {
             let result = bindings::write_buffer_now(head, durable);
             self.unlock_exclusive();
             to_result(result)
         }
+    }
+
+    /// Whether this is a block of `device`, of the size that its blocks have now.
+    pub(crate) fn is_of(&self, device: &BlockDevice) -> bool {
+        // SAFETY: The fields do not change while there are references. The pointer is only compared: the
+        // device of a buffer that is kept for too long may be gone.
+        let bdev = unsafe { (*self.head.as_ptr()).b_bdev };
+        ptr::eq(bdev, device.as_ptr()) && self.len() == device.buffer_size()
     }
 
     /// As which kind of contents the block was found good.
@@ -229,7 +248,11 @@ impl Buffer {
     }
 
     fn lock_shared(&self) {
-        let enter = |state| (state & WRITER == 0).then_some(state + READER);
+        let enter = |state| {
+            // Guards that were forgotten never leave.
+            assert!(state & READERS_MASK != READERS_MASK, "too many readers");
+            (state & WRITER == 0).then_some(state + READER)
+        };
         while self.update(enter).is_none() {
             self.wait(WRITER);
         }

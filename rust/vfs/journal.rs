@@ -18,6 +18,7 @@
 //! it on disk. At the end of the mount, [`Journal::close`] commits what is running, writes everything
 //! to its place and marks the log empty.
 
+use core::mem::ManuallyDrop;
 use core::ptr;
 use core::ptr::NonNull;
 
@@ -29,6 +30,7 @@ use kernel::error::to_result;
 use kernel::error::Error;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
+use kernel::sync::atomic::ordering::Acquire;
 use kernel::sync::atomic::ordering::Full;
 use kernel::sync::atomic::ordering::Relaxed;
 use kernel::sync::atomic::Atomic;
@@ -98,9 +100,30 @@ impl Default for Settings {
     }
 }
 
+/// Keeps the code of this module in memory.
+struct CodeInUse;
+
+impl CodeInUse {
+    fn new() -> Self {
+        // SAFETY: The module runs this very function.
+        unsafe { bindings::this_module_get() };
+        Self
+    }
+}
+
+impl Drop for CodeInUse {
+    fn drop(&mut self) {
+        // SAFETY: Taken when the value was made.
+        unsafe { bindings::this_module_put() };
+    }
+}
+
 /// What jbd2 keeps a pointer to for its callbacks.
 struct Callbacks {
     listener: Arc<dyn CommitListener>,
+    /// The journal has a task of its own, which calls back as long as there is a journal, be it one that
+    /// everybody has forgotten.
+    _code: CodeInUse,
 }
 
 /// # Safety
@@ -147,7 +170,13 @@ impl Recovery {
         listener: Arc<dyn CommitListener>,
         init: impl FnOnce() -> *mut bindings::journal_t,
     ) -> Result<Self> {
-        let callbacks = KBox::new(Callbacks { listener }, GFP_KERNEL)?;
+        let callbacks = KBox::new(
+            Callbacks {
+                listener,
+                _code: CodeInUse::new(),
+            },
+            GFP_KERNEL,
+        )?;
         let raw = NonNull::new(from_err_ptr(init())?).ok_or(EINVAL)?;
         // INVARIANT: By this function's contract.
         Ok(Self {
@@ -286,20 +315,23 @@ impl Loaded {
 
 /// Stands in [`Journal::raw`] for "open, without a log". jbd2's journals are aligned.
 const UNLOGGED: *mut bindings::journal_t = ptr::without_provenance_mut(1);
+/// Stands in [`Journal::raw`] for "being opened or closed".
+const CHANGING: *mut bindings::journal_t = ptr::without_provenance_mut(2);
 
 /// The journal of a mount.
 ///
 /// # Invariants
 ///
-/// - `raw` is null while closed, `UNLOGGED`, or a loaded journal that this object owns together with
-///   `callbacks`, and whose device stays open as long as `device`.
-/// - A journal is destroyed only after `raw` was set to null and `users` was then seen to be 0; who
+/// - `raw` is null while closed, `UNLOGGED`, `CHANGING`, or a loaded journal that this object owns together
+///   with `callbacks`, and whose device stays open as long as `device`. Who has set it to `CHANGING` is
+///   the only one that may change it and `callbacks`.
+/// - A journal is destroyed only after `raw` was set to `CHANGING` and `users` was then seen to be 0; who
 ///   uses the pointer has incremented `users` before loading it.
 pub struct Journal {
     raw: Atomic<*mut bindings::journal_t>,
     callbacks: Atomic<*mut Callbacks>,
     users: Atomic<usize>,
-    device: OpenDevice,
+    device: ManuallyDrop<OpenDevice>,
 }
 
 // SAFETY: A journal may be used by all tasks; jbd2 does its own locking.
@@ -311,7 +343,8 @@ unsafe impl Sync for Journal {}
 ///
 /// # Invariants
 ///
-/// Counted in `users` of the journal; `raw` is what its `raw` was after that and not null.
+/// Counted in `users` of the journal; `raw` is what its `raw` was after that. It is neither null nor
+/// `CHANGING`, except in a value that is not given to anybody.
 pub(crate) struct InUse<'a> {
     journal: &'a Journal,
     raw: *mut bindings::journal_t,
@@ -343,7 +376,7 @@ impl Journal {
             raw: Atomic::new(ptr::null_mut()),
             callbacks: Atomic::new(ptr::null_mut()),
             users: Atomic::new(0),
-            device,
+            device: ManuallyDrop::new(device),
         }
     }
 
@@ -359,10 +392,10 @@ impl Journal {
             return Err(EINVAL);
         }
         let raw = loaded.0.raw.as_ptr();
-        if self.raw.cmpxchg(ptr::null_mut(), UNLOGGED, Full).is_err() {
+        if self.raw.cmpxchg(ptr::null_mut(), CHANGING, Full).is_err() {
             return Err(EBUSY);
         }
-        let recovery = core::mem::ManuallyDrop::new(loaded.0);
+        let recovery = ManuallyDrop::new(loaded.0);
         // SAFETY: Moved out of the object once each, and it is not dropped.
         let (callbacks, device) =
             unsafe { (ptr::read(&recovery.callbacks), ptr::read(&recovery.device)) };
@@ -388,25 +421,29 @@ impl Journal {
     /// Nothing happens when the journal is closed. `EBUSY` while a transaction is open anywhere; `EIO`
     /// when the log could not be emptied, which is then left for recovery.
     pub fn close(&self) -> Result {
-        let raw = self.raw.xchg(ptr::null_mut(), Full);
+        let raw = self.raw.load(Acquire);
         if raw.is_null() {
             return Ok(());
         }
-        if self.users.load(kernel::sync::atomic::ordering::Acquire) != 0 {
+        if raw == CHANGING || self.raw.cmpxchg(raw, CHANGING, Full).is_err() {
+            return Err(EBUSY);
+        }
+        if self.users.load(Acquire) != 0 {
             self.raw.xchg(raw, Full);
             return Err(EBUSY);
         }
-        if raw == UNLOGGED {
-            return Ok(());
+        let mut result = Ok(());
+        if raw != UNLOGGED {
+            let callbacks = self.callbacks.xchg(ptr::null_mut(), Full);
+            // SAFETY: By the type invariant the journal and the callbacks are ours, and nobody uses the
+            // journal: whoever is counted in `users` from now on finds that it is being closed.
+            unsafe {
+                result = to_result(bindings::jbd2_journal_destroy(raw));
+                drop(KBox::from_raw(callbacks));
+            }
         }
-        let callbacks = self.callbacks.xchg(ptr::null_mut(), Full);
-        // SAFETY: By the type invariant the journal and the callbacks are ours, and nobody uses the
-        // journal: whoever is counted in `users` from now on finds it closed.
-        unsafe {
-            let result = to_result(bindings::jbd2_journal_destroy(raw));
-            drop(KBox::from_raw(callbacks));
-            result
-        }
+        self.raw.xchg(ptr::null_mut(), Full);
+        result
     }
 
     /// Keeps the journal from being closed; `EROFS` when it is.
@@ -415,9 +452,9 @@ impl Journal {
         // INVARIANT: Counted before the pointer is loaded.
         let in_use = InUse {
             journal: self,
-            raw: self.raw.load(kernel::sync::atomic::ordering::Acquire),
+            raw: self.raw.load(Acquire),
         };
-        if in_use.raw.is_null() {
+        if in_use.raw.is_null() || in_use.raw == CHANGING {
             return Err(EROFS);
         }
         Ok(in_use)
@@ -582,9 +619,14 @@ impl Journal {
 
     /// Commits, writes everything to its place and marks the log empty, with no transaction open.
     ///
-    /// The witness says that no transaction can be started meanwhile.
-    pub fn flush(&self, _updates: &Updates<'_>) -> Result {
+    /// The witness says that no transaction can be started meanwhile. `EINVAL` when it does not, for it is
+    /// of another journal or of a time when this one was closed.
+    pub fn flush(&self, updates: &Updates<'_>) -> Result {
         self.with_log(|raw| {
+            let locked = updates.in_use.as_ref().and_then(InUse::log);
+            if locked != Some(raw) {
+                return Err(EINVAL);
+            }
             // SAFETY: The journal is valid while in use, and updates are locked.
             to_result(unsafe { bindings::jbd2_journal_flush(raw, 0) })
         })
@@ -597,6 +639,12 @@ impl Drop for Journal {
         if let Err(error) = self.close() {
             pr_err!("the journal could not be closed cleanly: {error:?}\n");
         }
+        if self.raw.load(Relaxed).is_null() {
+            // SAFETY: Dropped once, here, and not used any more.
+            unsafe { ManuallyDrop::drop(&mut self.device) };
+        }
+        // Otherwise a transaction was forgotten, and never ends. The journal lives on, and with it the
+        // device that it works on and the module that it calls.
     }
 }
 

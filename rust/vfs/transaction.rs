@@ -21,6 +21,7 @@ use core::slice;
 
 use ferrofs_bindings as bindings;
 use kernel::error::code::EBUSY;
+use kernel::error::code::EINVAL;
 use kernel::error::code::EROFS;
 use kernel::error::from_err_ptr;
 use kernel::error::to_result;
@@ -132,6 +133,17 @@ impl<'a> Transaction<'a> {
             // own.
             unsafe {
                 let outer = bindings::journal_current_handle();
+                if !outer.is_null() {
+                    // One that has lost its transaction when a restart failed cannot be joined, and one
+                    // of another journal is not ours to join.
+                    let transaction = (*outer).__bindgen_anon_1.h_transaction;
+                    if transaction.is_null() {
+                        return Err(EROFS);
+                    }
+                    if (*transaction).t_journal != log {
+                        return Err(EBUSY);
+                    }
+                }
                 handle = from_err_ptr(bindings::jbd2__journal_start(
                     log,
                     blocks,
@@ -199,8 +211,11 @@ impl<'a> Transaction<'a> {
     ///
     /// When it ends, `seal` is applied and the block becomes part of the transaction. Takes one credit,
     /// unless the block is part of the running transaction already. The task must not hold the contents
-    /// of the same buffer.
+    /// of the same buffer. `EINVAL` when the buffer is not one of the journal's device.
     pub fn write<S: Seal>(&self, buffer: &Buffer, seal: S) -> Result<BufferMut<'_, S>> {
+        if !buffer.is_of(self.journal().device()) {
+            return Err(EINVAL);
+        }
         if !self.handle.is_null() {
             // SAFETY: The handle is ours and the buffer head referenced.
             to_result(unsafe {

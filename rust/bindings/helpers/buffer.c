@@ -81,6 +81,11 @@ int ferrofs_helper_write_buffer_now(struct buffer_head *bh, bool durable)
 	int err;
 
 	lock_buffer(bh);
+	/* The device has dropped it from its cache: it has changed its block size. */
+	if (!buffer_mapped(bh)) {
+		unlock_buffer(bh);
+		return -EIO;
+	}
 	/* What is in memory is what counts, also when an earlier write failed. */
 	set_buffer_uptodate(bh);
 	/* This write covers what a checkpoint of the journal would write. */

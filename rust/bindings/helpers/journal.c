@@ -65,6 +65,17 @@ u32 ferrofs_helper_jbd2_superblock_users(journal_t *journal)
 	return be32_to_cpu(journal->j_superblock->s_nr_users);
 }
 
+/* The module that this is linked into cannot be unloaded meanwhile. The caller runs in it. */
+void ferrofs_helper_this_module_get(void)
+{
+	__module_get(THIS_MODULE);
+}
+
+void ferrofs_helper_this_module_put(void)
+{
+	module_put(THIS_MODULE);
+}
+
 unsigned int ferrofs_helper_memalloc_nofs_save(void)
 {
 	return memalloc_nofs_save();

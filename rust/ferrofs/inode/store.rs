@@ -159,5 +159,6 @@ fn note_large_file(txn: &Transaction<'_>, volume: &Volume) -> Result {
 pub(super) fn write_table_block(inode: &Inode) -> Result {
     let sb = inode.sb();
     let (block, _) = group::inode_place(sb, number(inode))?;
-    table_block(sb, block)?.update_now(false, |_| ())
+    let device = sb.data().journal.device();
+    table_block(sb, block)?.update_now(device, false, |_| ())
 }
