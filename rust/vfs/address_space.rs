@@ -18,6 +18,7 @@ use kernel::ffi::c_uint;
 use kernel::ffi::c_void;
 use kernel::fs::LocalFile;
 use kernel::prelude::*;
+use kernel::sync::rcu;
 
 use crate::block_state::BlockState;
 use crate::folio::LockedFolio;
@@ -170,24 +171,25 @@ unsafe extern "C" fn dirty_folio(
     mapping: *mut bindings::address_space,
     folio: *mut bindings::folio,
 ) -> bool {
-    // SAFETY: The folio is valid, and belongs to a mapping with a table of ours. It cannot lose a
-    // state while it cannot be truncated and is in use.
-    unsafe {
-        let size = bindings::folio_size(folio);
-        let before = BlockState::of(folio);
-        if let Some(state) = before {
-            state.set_dirty(0..size);
+    // Sets the bits of the state, unless it is the one at `done`; tells which one it is.
+    let mark = |done: Option<usize>| {
+        let _rcu = rcu::read_lock();
+        // SAFETY: The folio is valid, and belongs to a mapping with a table of ours. A state that it
+        // loses meanwhile is not freed before the RCU read-side critical section ends.
+        let state = unsafe { BlockState::of(folio) }?;
+        if done != Some(state.address()) {
+            // SAFETY: The folio is valid.
+            state.set_dirty(0..unsafe { bindings::folio_size(folio) });
         }
-        let dirtied = bindings::filemap_dirty_folio(mapping, folio);
-        // Without the lock, a state may have been attached by one who did not see the dirty flag.
-        // Setting that was a full barrier, so that either they saw it or the state is seen here.
-        if before.is_none() {
-            if let Some(state) = BlockState::of(folio) {
-                state.set_dirty(0..size);
-            }
-        }
-        dirtied
-    }
+        Some(state.address())
+    };
+    let marked = mark(None);
+    // SAFETY: By this function's contract.
+    let dirtied = unsafe { bindings::filemap_dirty_folio(mapping, folio) };
+    // Without the lock, a state may have been attached by one who did not see the dirty flag. Setting
+    // that was a full barrier, so that either they saw it or the state is seen here.
+    mark(marked);
+    dirtied
 }
 
 /// Forgets about a range of a folio, which is going to be truncated.

@@ -10,13 +10,16 @@
 //! # Rules
 //!
 //! - The state is attached and detached with the folio locked. It is never detached while the
-//!   folio is dirty, under writeback, or being read.
+//!   folio is under writeback or being read. Its memory is freed after an RCU grace period, since
+//!   [`dirty_folio`](crate::address_space) may look at it without the lock: it is called for pages that are
+//!   mapped, and a large folio loses its state, when it is split, while it is.
 //! - A folio without a state counts as one piece: all of it is as dirty and as up to date as its
 //!   flags say.
 //! - Up-to-date bits are only ever set, from any context; dirty bits are set from any context and
 //!   cleared with the folio locked.
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -105,6 +108,8 @@ impl Bits<'_> {
 /// What `folio->private` points to; the words with the bits follow it in memory.
 #[repr(C)]
 struct Header {
+    /// For `kfree_rcu()`, which expects it here.
+    _rcu: MaybeUninit<bindings::callback_head>,
     /// Number of blocks in the folio.
     blocks: usize,
     /// Binary logarithm of the block size.
@@ -144,6 +149,7 @@ impl<'a> BlockState<'a> {
         // follow are initialised.
         unsafe {
             header.write(Header {
+                _rcu: MaybeUninit::zeroed(),
                 blocks,
                 block_bits,
                 read_pending: Atomic::new(0),
@@ -158,7 +164,7 @@ impl<'a> BlockState<'a> {
     /// # Safety
     ///
     /// `folio` must be a valid folio of a mapping that this crate drives, and its state must not be
-    /// detached for `'a`.
+    /// detached for `'a`, or `'a` must end with an RCU read-side critical section that the caller is in.
     pub(crate) unsafe fn of(folio: *mut bindings::folio) -> Option<Self> {
         // SAFETY: By this function's contract.
         let private = unsafe { bindings::folio_get_private(folio) };
@@ -220,11 +226,17 @@ impl<'a> BlockState<'a> {
     /// # Safety
     ///
     /// `folio` must be a valid folio of a mapping that this crate drives, locked by the caller,
-    /// neither under writeback nor being read, and no `BlockState` of it may be used any more.
+    /// neither under writeback nor being read, and no `BlockState` of it may be used any more but by
+    /// those who are in an RCU read-side critical section.
     pub(crate) unsafe fn detach(folio: *mut bindings::folio) {
-        // SAFETY: By this function's contract the caller owns what is attached, and it came from
-        // `folio_state_alloc`, that is, from kmalloc.
-        unsafe { bindings::kfree(bindings::folio_detach_private(folio)) };
+        // SAFETY: By this function's contract the caller owns what is attached, if anything is, and it
+        // came from `folio_state_alloc`, that is, from kmalloc. A `Header` begins with its RCU head.
+        unsafe { bindings::folio_state_free(bindings::folio_detach_private(folio)) };
+    }
+
+    /// Where the state lies, to tell it from another one.
+    pub(crate) fn address(&self) -> usize {
+        self.header.as_ptr().addr()
     }
 
     fn header(&self) -> &Header {

@@ -78,8 +78,10 @@ void *ferrofs_helper_folio_get_private(struct folio *folio)
 	return READ_ONCE(folio->private);
 }
 
+/* Who does not hold the lock of the folio must see what @data points to if it sees the pointer. */
 void ferrofs_helper_folio_attach_private(struct folio *folio, void *data)
 {
+	smp_wmb();
 	folio_attach_private(folio, data);
 }
 
@@ -110,6 +112,18 @@ void ferrofs_helper_folio_zero_range(struct folio *folio, size_t start,
 void *ferrofs_helper_folio_state_alloc(size_t size, bool nowait)
 {
 	return kzalloc(size, nowait ? GFP_NOWAIT : GFP_NOFS | __GFP_NOFAIL);
+}
+
+struct ferrofs_folio_state {
+	struct rcu_head rcu;
+};
+
+/* @state may be NULL, and begins with an rcu_head otherwise. */
+void ferrofs_helper_folio_state_free(void *state)
+{
+	struct ferrofs_folio_state *begin = state;
+
+	kfree_rcu(begin, rcu);
 }
 
 struct folio *ferrofs_helper_write_begin_get_folio(const struct kiocb *iocb,
