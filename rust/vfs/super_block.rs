@@ -312,24 +312,18 @@ impl<F: FileSystem> Drop for FreezeProtection<'_, F> {
     }
 }
 
-/// A super block that [`FileSystem::load`] sets up: not visible to anybody else, without per-mount
-/// data and without inodes.
+/// A super block that [`FileSystem::load`] sets up: without per-mount data and without inodes.
+///
+/// # Invariants
+///
+/// `ptr` is valid for `'a`. Its settings are this object's alone; the rest of it (the lock, the lists that
+/// it is on) is not, so that no reference is made to it as a whole.
 pub struct NewSuperBlock<'a, F: FileSystem> {
     ptr: *mut bindings::super_block,
     _fs: PhantomData<&'a mut F>,
 }
 
 impl<F: FileSystem> NewSuperBlock<'_, F> {
-    fn c(&self) -> &bindings::super_block {
-        // SAFETY: The pointer is valid, and only this object refers to the super block's settings.
-        unsafe { &*self.ptr }
-    }
-
-    fn c_mut(&mut self) -> &mut bindings::super_block {
-        // SAFETY: As in `c()`.
-        unsafe { &mut *self.ptr }
-    }
-
     pub(crate) fn as_ptr(&self) -> *mut bindings::super_block {
         self.ptr
     }
@@ -337,20 +331,30 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
     /// The name by which messages call the mount.
     pub fn id(&self) -> &CStr {
         // SAFETY: `s_id` is a terminated string.
-        unsafe { CStr::from_char_ptr(self.c().s_id.as_ptr()) }
+        unsafe { CStr::from_char_ptr((&raw const (*self.ptr).s_id).cast()) }
     }
 
     /// Sets the block size of the device and the super block.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when the device cannot do blocks of that size.
+    /// `EINVAL` when the device cannot do blocks of that size; for a file system in memory, when it is not
+    /// a power of two from 512 to 65536, or more than a page without [`FileSystem::LARGE_BLOCKS`].
     pub fn set_block_size(&mut self, size: u32) -> Result {
         if matches!(F::BACKING, Backing::Memory) {
-            let bits = size.trailing_zeros() as u8;
-            let c = self.c_mut();
-            c.s_blocksize = size as usize;
-            c.s_blocksize_bits = bits;
+            let largest = if F::LARGE_BLOCKS {
+                bindings::BLK_MAX_BLOCK_SIZE as usize
+            } else {
+                bindings::PAGE_SIZE
+            };
+            if !size.is_power_of_two() || !(512..=largest).contains(&(size as usize)) {
+                return Err(EINVAL);
+            }
+            // SAFETY: By the type invariants.
+            unsafe {
+                (*self.ptr).s_blocksize = size as usize;
+                (*self.ptr).s_blocksize_bits = size.trailing_zeros() as u8;
+            }
             return Ok(());
         }
         // SAFETY: The super block is valid with a device.
@@ -366,6 +370,9 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
     ///
     /// `EINVAL` when there is no such size.
     pub fn set_min_block_size(&mut self, size: u32) -> Result {
+        if matches!(F::BACKING, Backing::Memory) {
+            return self.set_block_size(size);
+        }
         // SAFETY: The super block is valid with a device.
         if unsafe { bindings::sb_min_blocksize(self.ptr, size as i32) } == 0 {
             return Err(EINVAL);
@@ -375,34 +382,42 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
 
     /// Block size in bytes.
     pub fn block_size(&self) -> u32 {
-        self.c().s_blocksize as u32
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_blocksize as u32 }
     }
 
     /// Whether the mount is to be read-only.
     pub fn is_read_only(&self) -> bool {
-        self.c().s_flags & bindings::SB_RDONLY as usize != 0
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_flags & bindings::SB_RDONLY as usize != 0 }
     }
 
     /// Makes the mount read-only.
     pub fn set_read_only(&mut self) {
-        self.c_mut().s_flags |= bindings::SB_RDONLY as usize;
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_flags |= bindings::SB_RDONLY as usize };
     }
 
     /// Whether the block device refuses writes.
     pub fn device_is_read_only(&self) -> bool {
-        let bdev = self.c().s_bdev;
-        // SAFETY: `s_bdev` is null or valid.
-        !bdev.is_null() && unsafe { bindings::bdev_read_only(bdev) }
+        // SAFETY: By the type invariants; `s_bdev` is null or valid.
+        unsafe {
+            let bdev = (*self.ptr).s_bdev;
+            !bdev.is_null() && bindings::bdev_read_only(bdev)
+        }
     }
 
     /// Size of the block device in bytes; 0 without a device.
     pub fn device_bytes(&self) -> u64 {
-        let bdev = self.c().s_bdev;
-        if bdev.is_null() {
-            return 0;
+        // SAFETY: By the type invariants; `s_bdev` is null or valid.
+        unsafe {
+            let bdev = (*self.ptr).s_bdev;
+            if bdev.is_null() {
+                0
+            } else {
+                bindings::bdev_nr_bytes(bdev)
+            }
         }
-        // SAFETY: `s_bdev` is valid.
-        unsafe { bindings::bdev_nr_bytes(bdev) }
     }
 
     /// Has dirty folios and inodes written back in the background, and accounted as dirty, as those of
@@ -412,7 +427,8 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
     ///
     /// `EINVAL` for a file system on a device, and for the second call; `ENOMEM`.
     pub fn set_up_writeback(&mut self) -> Result {
-        let has_one = self.c().s_iflags & bindings::SB_I_PERSB_BDI as usize != 0;
+        // SAFETY: By the type invariants.
+        let has_one = unsafe { (*self.ptr).s_iflags & bindings::SB_I_PERSB_BDI as usize != 0 };
         if has_one || matches!(F::BACKING, Backing::BlockDevice) {
             return Err(EINVAL);
         }
@@ -423,58 +439,70 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
 
     /// Sets the magic number that `statfs(2)` and others tell.
     pub fn set_magic(&mut self, magic: u32) {
-        self.c_mut().s_magic = magic as usize;
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_magic = magic as usize };
     }
 
     /// Sets the size in bytes that no file can exceed.
     pub fn set_max_bytes(&mut self, bytes: i64) {
-        self.c_mut().s_maxbytes = bytes;
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_maxbytes = bytes };
     }
 
     /// Sets the most links that the kernel lets an inode have; 0 leaves the limit to the file system.
     pub fn set_max_links(&mut self, links: u32) {
-        self.c_mut().s_max_links = links;
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_max_links = links };
     }
 
     /// Sets the granularity of times in nanoseconds and the first and last second they can hold.
     pub fn set_time_range(&mut self, granularity: u32, first: i64, last: i64) {
-        let c = self.c_mut();
-        c.s_time_gran = granularity;
-        c.s_time_min = first;
-        c.s_time_max = last;
+        // SAFETY: By the type invariants.
+        unsafe {
+            (*self.ptr).s_time_gran = granularity;
+            (*self.ptr).s_time_min = first;
+            (*self.ptr).s_time_max = last;
+        }
     }
 
     /// Sets the UUID.
     pub fn set_uuid(&mut self, uuid: &[u8; 16]) {
-        let c = self.c_mut();
-        c.s_uuid.b = *uuid;
-        c.s_uuid_len = 16;
+        // SAFETY: By the type invariants.
+        unsafe {
+            (*self.ptr).s_uuid.b = *uuid;
+            (*self.ptr).s_uuid_len = 16;
+        }
     }
 
     /// Sets the handlers of extended attributes.
     pub fn set_xattr_handlers(&mut self, handlers: Handlers<F>) {
-        self.c_mut().s_xattr = handlers.as_ptr();
+        // SAFETY: By the type invariants; the handlers are for inodes of `F`.
+        unsafe { (*self.ptr).s_xattr = handlers.as_ptr() };
     }
 
     /// Turns POSIX ACLs on or off.
     pub fn set_posix_acl(&mut self, on: bool) {
         let flag = bindings::SB_POSIXACL as usize;
-        let c = self.c_mut();
-        c.s_flags = if on {
-            c.s_flags | flag
-        } else {
-            c.s_flags & !flag
-        };
+        // SAFETY: By the type invariants.
+        unsafe {
+            if on {
+                (*self.ptr).s_flags |= flag;
+            } else {
+                (*self.ptr).s_flags &= !flag;
+            }
+        }
     }
 
     /// Turns the change counters (`i_version`) of inodes on.
     pub fn set_i_version(&mut self) {
-        self.c_mut().s_flags |= bindings::SB_I_VERSION as usize;
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_flags |= bindings::SB_I_VERSION as usize };
     }
 
     /// Lets inodes be written back on behalf of the memory cgroups that dirtied them.
     pub fn set_cgroup_writeback(&mut self) {
-        self.c_mut().s_iflags |= bindings::SB_I_CGROUPWB as usize;
+        // SAFETY: By the type invariants.
+        unsafe { (*self.ptr).s_iflags |= bindings::SB_I_CGROUPWB as usize };
     }
 }
 
