@@ -98,6 +98,31 @@ unsafe fn for_each_folio(
     }
 }
 
+/// The sector that follows what `bio` carries.
+///
+/// # Safety
+///
+/// `bio` must be valid, owned by the caller and not yet submitted.
+unsafe fn end_sector(bio: NonNull<bindings::bio>) -> u64 {
+    // SAFETY: By this function's contract.
+    let iter = unsafe { (*bio.as_ptr()).bi_iter };
+    // The first sector is what the file system said; the block layer looks whether there is one.
+    iter.bi_sector
+        .saturating_add(u64::from(iter.bi_size >> bindings::SECTOR_SHIFT))
+}
+
+/// Whether `bio` is for the device of `sb`.
+///
+/// # Safety
+///
+/// `bio` must be valid, owned by the caller and not yet submitted.
+unsafe fn is_for<F: FileSystem>(bio: NonNull<bindings::bio>, sb: &SuperBlock<F>) -> bool {
+    // SAFETY: By this function's contract.
+    let bdev = unsafe { (*bio.as_ptr()).bi_bdev };
+    sb.bdev()
+        .is_some_and(|own| core::ptr::eq(own.as_ptr(), bdev))
+}
+
 /// Adds a range of a folio to `bio`, if it has room.
 ///
 /// # Safety
@@ -158,8 +183,13 @@ impl ReadBio {
     /// The sector that follows what the bio reads.
     pub fn end_sector(&self) -> u64 {
         // SAFETY: The bio is valid and ours.
-        let iter = unsafe { (*self.bio.as_ptr()).bi_iter };
-        iter.bi_sector + u64::from(iter.bi_size >> bindings::SECTOR_SHIFT)
+        unsafe { end_sector(self.bio) }
+    }
+
+    /// Whether it goes to the device of `sb`.
+    pub(crate) fn is_for<F: FileSystem>(&self, sb: &SuperBlock<F>) -> bool {
+        // SAFETY: The bio is valid and ours.
+        unsafe { is_for(self.bio, sb) }
     }
 
     /// Adds a range of a folio, if there is room.
@@ -382,8 +412,13 @@ impl<C: Completion> WriteBio<'_, C> {
     /// The sector that follows what the bio writes.
     pub fn end_sector(&self) -> u64 {
         // SAFETY: The bio is valid and ours.
-        let iter = unsafe { (*self.bio.as_ptr()).bi_iter };
-        iter.bi_sector + u64::from(iter.bi_size >> bindings::SECTOR_SHIFT)
+        unsafe { end_sector(self.bio) }
+    }
+
+    /// Whether it goes to the device of `sb`.
+    pub(crate) fn is_for<F: FileSystem>(&self, sb: &SuperBlock<F>) -> bool {
+        // SAFETY: The bio is valid and ours.
+        unsafe { is_for(self.bio, sb) }
     }
 
     /// Whether nothing was added.
@@ -529,14 +564,17 @@ impl<C: Completion> CompletedBio<C> {
     /// with it: it is recorded in the mapping, for `fsync` to report.
     pub fn finish(self, result: Result) {
         let result = result.and(self.result());
-        if let Err(error) = result {
-            self.inode().set_writeback_error(error);
-        }
         let this = core::mem::ManuallyDrop::new(self);
-        // SAFETY: By the type invariants the ranges are shares of writebacks; the bio is not used
-        // any more.
+        // SAFETY: By the type invariants the ranges are shares of writebacks, so that each folio is in its
+        // mapping until its share is settled; the bio is not used any more.
         unsafe {
-            for_each_folio(this.bio.as_ptr(), |folio, _, len| settle_write(folio, len));
+            for_each_folio(this.bio.as_ptr(), |folio, _, len| {
+                if let Err(error) = result {
+                    let inode = Inode::<C::FileSystem>::from_ptr(bindings::folio_inode(folio));
+                    inode.set_writeback_error(error);
+                }
+                settle_write(folio, len);
+            });
             free::<C>(this.bio);
         }
     }

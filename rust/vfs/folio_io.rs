@@ -101,7 +101,8 @@ impl<F: FileSystem> ReadingFolio<F> {
     ///
     /// Gives the folio back if the bio cannot take it, or if it has a state.
     pub fn add_whole(self, bio: &mut ReadBio) -> core::result::Result<(), Self> {
-        if self.folio.state().is_some() || self.zeroed {
+        let usable = self.folio.state().is_none() && !self.zeroed;
+        if !usable || !bio.is_for(self.inode().sb()) {
             return Err(self);
         }
         // SAFETY: The folio is locked and stays so until the bytes are settled; without a state
@@ -117,13 +118,15 @@ impl<F: FileSystem> ReadingFolio<F> {
     /// Has `bio` read `bytes`, whole blocks that need it, from where the bio ends on the disk.
     ///
     /// Returns `false` if the bio cannot take them, and nothing happened. A folio of one block is only
-    /// taken by [`Self::add_whole`].
+    /// taken by [`Self::add_whole`]. Bytes that are not the folio's, or a bio for another device than the
+    /// file system's, are a mistake: the folio will not be up to date.
     pub fn add_to(&mut self, bio: &mut ReadBio, bytes: Range<usize>) -> bool {
         let fits = bytes.start < bytes.end
             && bytes.end <= self.size()
-            && self.added + bytes.len() <= self.size();
+            && self.added + bytes.len() <= self.size()
+            && bio.is_for(self.inode().sb());
         let whole = bytes == (0..self.size()) && !self.zeroed;
-        if whole && self.added == 0 && self.state().is_none() {
+        if fits && whole && self.added == 0 && self.state().is_none() {
             // A folio without a state goes by `add_whole`, which found no room in this bio.
             return false;
         }
@@ -276,7 +279,8 @@ impl<F: FileSystem> WritingFolio<F> {
         let whole = bytes == (0..self.size());
         let fits = bytes.start < bytes.end
             && bytes.end <= self.size()
-            && self.added + bytes.len() <= self.size();
+            && self.added + bytes.len() <= self.size()
+            && bio.is_for(self.inode().sb());
         if !fits || (!whole && self.folio.state().is_none()) {
             // A mistake of the caller, who would try for ever if it were told that the bio is full.
             // Errors of writeback are the mapping's to remember.
