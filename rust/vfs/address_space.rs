@@ -336,6 +336,12 @@ impl<T: Operations> Glue<T> {
             // SAFETY: The inode is valid for the time of the call.
             let inode = unsafe { Inode::from_ptr((*mapping).host) };
             let folio = T::write_begin(kiocb.as_ref(), inode, pos as u64, len as usize)?;
+            // The kernel copies to where the position is in a folio of that size.
+            let range = folio.pos()..folio.end();
+            if !folio.belongs_to(inode) || !range.contains(&(pos as u64)) {
+                kernel::pr_warn_once!("write_begin returned another folio than was asked for\n");
+                return Err(EIO);
+            }
             // SAFETY: `foliop` takes the folio, with its lock and reference.
             unsafe { *foliop = folio.into_raw() };
             Ok(0)

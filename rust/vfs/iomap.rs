@@ -19,6 +19,7 @@ use kernel::prelude::*;
 
 use crate::address_space::SwapArea;
 use crate::address_space::SwapExtents;
+use crate::block_device::SECTOR_SIZE;
 use crate::fs::FileSystem;
 use crate::inode::Inode;
 use crate::inode_ops::Fiemap;
@@ -89,6 +90,22 @@ pub struct Extent {
     /// Metadata is not yet committed that is needed to find the data, or will be changed once it is
     /// written.
     pub dirty: bool,
+}
+
+impl Extent {
+    /// Whether this is an answer to the question about byte `pos`. iomap computes with it as it is.
+    fn answers(&self, pos: u64) -> bool {
+        let sectors = match self.kind {
+            Kind::Hole | Kind::Delayed => true,
+            Kind::Mapped { address } | Kind::Unwritten { address } => {
+                address % SECTOR_SIZE == 0 && address.checked_add(self.len).is_some()
+            }
+        };
+        let end = self.offset.checked_add(self.len);
+        sectors
+            && end
+                .is_some_and(|end| (self.offset..end).contains(&pos) && i64::try_from(end).is_ok())
+    }
 }
 
 /// The answers.
@@ -290,6 +307,10 @@ impl<T: Operations> Glue<T> {
             // SAFETY: The inode is valid for the time of the call.
             let inode = unsafe { Inode::<T::FileSystem>::from_ptr(inode) };
             let extent = T::begin(inode, pos as u64, len as u64, Request(flags))?;
+            if !extent.answers(pos as u64) {
+                kernel::pr_warn_once!("an extent does not answer what was asked\n");
+                return Err(EIO);
+            }
             let (kind, address) = match extent.kind {
                 Kind::Hole => (bindings::IOMAP_HOLE, u64::MAX),
                 Kind::Delayed => (bindings::IOMAP_DELALLOC, u64::MAX),

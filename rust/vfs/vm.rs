@@ -140,6 +140,10 @@ impl<T: Operations> Glue<T> {
                 if !same {
                     return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
                 }
+                if !folio.belongs_to(fault.inode()) {
+                    // It was truncated: the fault is tried again, and finds out.
+                    return bindings::vm_fault_reason_VM_FAULT_NOPAGE;
+                }
                 // The fault has a reference; the lock passes to it.
                 let folio = folio.into_raw();
                 // SAFETY: This is the reference of the value that was taken apart.

@@ -79,9 +79,12 @@ impl WritebackControl {
         unsafe { bindings::wbc_account_cgroup_owner(self.as_ptr(), folio.as_ptr(), bytes) };
     }
 
-    /// Makes a folio that cannot be written now dirty again.
+    /// Makes a folio that cannot be written now dirty again. Nothing happens to one that was truncated.
     pub fn redirty<F: FileSystem>(&mut self, folio: &LockedFolio<F>) {
-        // SAFETY: Both are valid, and the folio is locked.
+        if folio.inode().is_none() {
+            return;
+        }
+        // SAFETY: Both are valid, and the folio is locked and in its mapping.
         unsafe { bindings::folio_redirty_for_writepage(self.as_ptr(), folio.as_ptr()) };
     }
 
