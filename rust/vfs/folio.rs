@@ -51,8 +51,8 @@ use crate::kiocb::Kiocb;
 ///
 /// # Invariants
 ///
-/// The folio has a reference, and was in the page cache of an inode of `F` whose operations are a
-/// [`Vtable`](crate::address_space::Vtable) when it was found. It may have been truncated since.
+/// The folio has a reference, and was in the page cache of an inode of `F`, with operations made by
+/// [`address_space`](crate::address_space), when it was found. It may have been truncated since.
 #[repr(transparent)]
 pub struct Folio<F: FileSystem>(Opaque<bindings::folio>, PhantomData<F>);
 
@@ -137,13 +137,16 @@ impl<F: FileSystem> Inode<F> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and `EAGAIN` when this would sleep and must not.
+    /// `ENOMEM`, `EAGAIN` when this would sleep and must not, `EFBIG` beyond the largest offset.
     pub fn write_begin_folio(
         &self,
         kiocb: Option<&Kiocb<'_, F>>,
         pos: u64,
         len: usize,
     ) -> Result<LockedFolio<F>> {
+        if i64::try_from(pos).is_err() {
+            return Err(EFBIG);
+        }
         let kiocb = kiocb.map_or(core::ptr::null_mut(), Kiocb::as_ptr);
         let index = (pos >> bindings::PAGE_SHIFT) as usize;
         // SAFETY: The inode is valid, and `kiocb` is null or valid.
@@ -402,6 +405,10 @@ impl<F: FileSystem> LockedFolio<F> {
     /// says.
     pub fn read_sync(&self, offset: usize, len: usize, sector: u64) -> Result {
         self.check(offset, len)?;
+        if len == 0 {
+            // Devices count from zero, to which a request for nothing is a very long one.
+            return Ok(());
+        }
         let inode = self.inode().ok_or(EINVAL)?;
         let bdev = inode.sb().bdev().ok_or(EINVAL)?;
         // SAFETY: The device is open while the super block lives. The folio is locked, and the

@@ -40,6 +40,7 @@ use pin_init::PinInit;
 use crate::address_space::init_mapping;
 use crate::fs::FileSystem;
 use crate::fs::Registration;
+use crate::mapping::c_offset;
 use crate::super_block::Mount;
 use crate::super_block::SuperBlock;
 use crate::symlink;
@@ -417,10 +418,10 @@ impl<F: FileSystem> Inode<F> {
         unsafe { bindings::i_size_read(self.as_ptr()) as u64 }
     }
 
-    /// Sets the size in bytes. The inode's lock orders writers.
+    /// Sets the size in bytes, which is cut to the largest that there is. The inode's lock orders writers.
     pub fn set_size(&self, size: u64) {
         // SAFETY: The inode is valid. On 64-bit the store is a single one.
-        unsafe { bindings::i_size_write(self.as_ptr(), size as i64) }
+        unsafe { bindings::i_size_write(self.as_ptr(), c_offset(size)) }
     }
 
     /// Space taken, in units of 512 bytes.

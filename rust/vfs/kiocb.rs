@@ -16,6 +16,7 @@ use kernel::prelude::*;
 
 use crate::fs::FileSystem;
 use crate::inode::Inode;
+use crate::mapping::c_offset;
 
 // Flags that user space passes in with `preadv2(2)`; see `include/uapi/linux/fs.h`.
 const RWF_DSYNC: u32 = 0x02;
@@ -92,7 +93,7 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     /// Sets the position in the file.
     pub fn set_pos(&mut self, pos: u64) {
         // SAFETY: By the type invariants.
-        unsafe { (*self.as_ptr()).ki_pos = pos as i64 };
+        unsafe { (*self.as_ptr()).ki_pos = c_offset(pos) };
     }
 
     fn has(&self, flag: u32) -> bool {

@@ -17,6 +17,11 @@ use crate::inode::Inode;
 use crate::inode::NewInode;
 use crate::super_block::SuperBlock;
 
+/// An offset in a file as C has it. What is beyond the largest is cut to it.
+pub(crate) fn c_offset(bytes: u64) -> bindings::loff_t {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 impl<F: FileSystem> SuperBlock<F> {
     /// The block device; [`None`] if the file system is not on one.
     pub(crate) fn bdev(&self) -> Option<NonNull<bindings::block_device>> {
@@ -91,7 +96,7 @@ impl<F: FileSystem> Inode<F> {
     /// Waits for writeback. Sleeps.
     pub fn truncate_page_cache(&self, size: u64) {
         // SAFETY: The inode is valid.
-        unsafe { bindings::truncate_pagecache(self.as_ptr(), size as i64) };
+        unsafe { bindings::truncate_pagecache(self.as_ptr(), c_offset(size)) };
     }
 
     /// Unmaps and drops the page cache from byte `start` up to but not including `end`; bytes of
@@ -100,7 +105,11 @@ impl<F: FileSystem> Inode<F> {
         if start < end {
             // SAFETY: The inode is valid.
             unsafe {
-                bindings::truncate_pagecache_range(self.as_ptr(), start as i64, end as i64 - 1);
+                bindings::truncate_pagecache_range(
+                    self.as_ptr(),
+                    c_offset(start),
+                    c_offset(end - 1),
+                );
             }
         }
     }
@@ -109,7 +118,7 @@ impl<F: FileSystem> Inode<F> {
     /// old end is written to through a mapping, for blocks in it that were beyond the end then.
     pub fn page_cache_extended(&self, from: u64, to: u64) {
         // SAFETY: The inode is valid.
-        unsafe { bindings::pagecache_isize_extended(self.as_ptr(), from as i64, to as i64) };
+        unsafe { bindings::pagecache_isize_extended(self.as_ptr(), c_offset(from), c_offset(to)) };
     }
 
     /// Writes the dirty folios that touch `start..end` and waits. Sleeps.
@@ -121,10 +130,13 @@ impl<F: FileSystem> Inode<F> {
         if start >= end {
             return Ok(());
         }
-        let last = i64::try_from(end - 1).unwrap_or(i64::MAX);
         // SAFETY: The inode is valid.
         to_result(unsafe {
-            bindings::filemap_write_and_wait_range(self.mapping_ptr(), start as i64, last)
+            bindings::filemap_write_and_wait_range(
+                self.mapping_ptr(),
+                c_offset(start),
+                c_offset(end - 1),
+            )
         })
     }
 
