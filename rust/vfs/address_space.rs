@@ -247,16 +247,6 @@ unsafe extern "C" fn is_partially_uptodate(
 /// [`NewInode::set_address_space_operations`] made ready.
 struct Glue<T: Operations>(PhantomData<T>);
 
-macro_rules! optional {
-    ($has:expr, $function:expr) => {
-        if $has {
-            Some($function)
-        } else {
-            None
-        }
-    };
-}
-
 impl<T: Operations> Glue<T> {
     const TABLE: bindings::address_space_operations = bindings::address_space_operations {
         read_folio: Some(Self::read_folio),

@@ -257,16 +257,8 @@ impl<T: Operations> Glue<T> {
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate_shared),
         fsync: Some(Self::fsync),
-        unlocked_ioctl: if T::HAS_IOCTL {
-            Some(Self::unlocked_ioctl)
-        } else {
-            None
-        },
-        compat_ioctl: if T::HAS_IOCTL {
-            Some(Self::compat_ioctl)
-        } else {
-            None
-        },
+        unlocked_ioctl: optional!(T::HAS_IOCTL, Self::unlocked_ioctl),
+        compat_ioctl: optional!(T::HAS_IOCTL, Self::compat_ioctl),
         setlease: Some(bindings::generic_setlease),
         ..pin_init::zeroed()
     };

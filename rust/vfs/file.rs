@@ -299,16 +299,6 @@ pub fn check_writeback_error(file: &LocalFile) -> Result {
 /// made ready.
 struct Glue<T: Operations>(PhantomData<T>);
 
-macro_rules! optional {
-    ($has:expr, $function:expr) => {
-        if $has {
-            Some($function)
-        } else {
-            None
-        }
-    };
-}
-
 impl<T: Operations> Glue<T> {
     const TABLE: bindings::file_operations = bindings::file_operations {
         fop_flags: T::FEATURES.0,

@@ -524,25 +524,13 @@ impl<F: FileSystem> Inode<F> {
 
     /// Whether directory changes (or any, with `S_SYNC` or `-o sync`) must be durable at once.
     pub fn is_dirsync(&self) -> bool {
-        let sb_flags = u64::from(bindings::SB_SYNCHRONOUS | bindings::SB_DIRSYNC);
-        // SAFETY: The super block is live; the field is a single word.
-        let sb = unsafe {
-            AtomicU64::from_ptr((&raw mut (*(*self.as_ptr()).i_sb).s_flags).cast::<u64>())
-        };
-        sb.load(Ordering::Relaxed) & sb_flags != 0
-            || field!(self, i_flags as AtomicU32).load(Ordering::Relaxed)
-                & (flags::SYNC | flags::DIRSYNC)
-                != 0
+        let flags = field!(self, i_flags as AtomicU32).load(Ordering::Relaxed);
+        self.sb().is_dirsync() || flags & (flags::SYNC | flags::DIRSYNC) != 0
     }
 
     /// Whether writes must be durable at once (`S_SYNC`, `-o sync`).
     pub fn is_sync(&self) -> bool {
-        // SAFETY: As in `is_dirsync()`.
-        let sb = unsafe {
-            AtomicU64::from_ptr((&raw mut (*(*self.as_ptr()).i_sb).s_flags).cast::<u64>())
-        };
-        sb.load(Ordering::Relaxed) & u64::from(bindings::SB_SYNCHRONOUS) != 0
-            || self.has_flags(flags::SYNC)
+        self.sb().is_sync() || self.has_flags(flags::SYNC)
     }
 
     /// The change counter as it is on disk.

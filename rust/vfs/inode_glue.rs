@@ -41,39 +41,28 @@ use crate::xattr::NameList;
 /// That is the safety requirement of each of them, and what each `SAFETY` comment below refers to.
 pub(crate) struct Glue<T: Operations>(PhantomData<T>);
 
-/// `Some(function)` if the file system has the method.
-macro_rules! if_has {
-    ($has:ident, $function:ident) => {
-        if T::$has {
-            Some(Self::$function)
-        } else {
-            None
-        }
-    };
-}
-
 impl<T: Operations> Glue<T> {
     pub(crate) const TABLE: bindings::inode_operations = bindings::inode_operations {
-        lookup: if_has!(HAS_LOOKUP, lookup),
-        create: if_has!(HAS_CREATE, create),
-        link: if_has!(HAS_LINK, link),
-        unlink: if_has!(HAS_UNLINK, unlink),
-        symlink: if_has!(HAS_SYMLINK, symlink),
-        mkdir: if_has!(HAS_MKDIR, mkdir),
-        rmdir: if_has!(HAS_RMDIR, rmdir),
-        mknod: if_has!(HAS_MKNOD, mknod),
-        rename: if_has!(HAS_RENAME, rename),
-        tmpfile: if_has!(HAS_TMPFILE, tmpfile),
-        setattr: if_has!(HAS_SETATTR, setattr),
-        getattr: if_has!(HAS_GETATTR, getattr),
-        update_time: if_has!(HAS_UPDATE_TIME, update_time),
-        get_link: if_has!(HAS_GET_LINK, get_link),
-        get_inode_acl: if_has!(HAS_GET_ACL, get_inode_acl),
-        set_acl: if_has!(HAS_SET_ACL, set_acl),
-        listxattr: if_has!(HAS_LIST_XATTR, listxattr),
-        fiemap: if_has!(HAS_FIEMAP, fiemap),
-        fileattr_get: if_has!(HAS_FILEATTR_GET, fileattr_get),
-        fileattr_set: if_has!(HAS_FILEATTR_SET, fileattr_set),
+        lookup: optional!(T::HAS_LOOKUP, Self::lookup),
+        create: optional!(T::HAS_CREATE, Self::create),
+        link: optional!(T::HAS_LINK, Self::link),
+        unlink: optional!(T::HAS_UNLINK, Self::unlink),
+        symlink: optional!(T::HAS_SYMLINK, Self::symlink),
+        mkdir: optional!(T::HAS_MKDIR, Self::mkdir),
+        rmdir: optional!(T::HAS_RMDIR, Self::rmdir),
+        mknod: optional!(T::HAS_MKNOD, Self::mknod),
+        rename: optional!(T::HAS_RENAME, Self::rename),
+        tmpfile: optional!(T::HAS_TMPFILE, Self::tmpfile),
+        setattr: optional!(T::HAS_SETATTR, Self::setattr),
+        getattr: optional!(T::HAS_GETATTR, Self::getattr),
+        update_time: optional!(T::HAS_UPDATE_TIME, Self::update_time),
+        get_link: optional!(T::HAS_GET_LINK, Self::get_link),
+        get_inode_acl: optional!(T::HAS_GET_ACL, Self::get_inode_acl),
+        set_acl: optional!(T::HAS_SET_ACL, Self::set_acl),
+        listxattr: optional!(T::HAS_LIST_XATTR, Self::listxattr),
+        fiemap: optional!(T::HAS_FIEMAP, Self::fiemap),
+        fileattr_get: optional!(T::HAS_FILEATTR_GET, Self::fileattr_get),
+        fileattr_set: optional!(T::HAS_FILEATTR_SET, Self::fileattr_set),
         ..pin_init::zeroed()
     };
 

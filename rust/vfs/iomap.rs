@@ -288,7 +288,7 @@ struct Glue<T: Operations>(PhantomData<T>);
 impl<T: Operations> Glue<T> {
     const TABLE: bindings::iomap_ops = bindings::iomap_ops {
         iomap_begin: Some(Self::begin),
-        iomap_end: if T::HAS_END { Some(Self::end) } else { None },
+        iomap_end: optional!(T::HAS_END, Self::end),
         iomap_next: None,
     };
 

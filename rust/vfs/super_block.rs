@@ -174,7 +174,7 @@ impl<F: FileSystem> SuperBlock<F> {
 
     /// Whether the mount is read-only now.
     pub fn is_read_only(&self) -> bool {
-        self.flags().load(Ordering::Relaxed) & u64::from(bindings::SB_RDONLY) != 0
+        self.has_any(bindings::SB_RDONLY)
     }
 
     /// Makes the mount read-only, as after an error. There is no way back but a remount.
@@ -189,14 +189,29 @@ impl<F: FileSystem> SuperBlock<F> {
         unsafe { AtomicU64::from_ptr((&raw mut (*self.as_ptr()).s_flags).cast::<u64>()) }
     }
 
+    /// Whether one of `flags` is set.
+    fn has_any(&self, flags: u32) -> bool {
+        self.flags().load(Ordering::Relaxed) & u64::from(flags) != 0
+    }
+
     /// Whether the mount updates access times lazily (`-o lazytime`).
     pub fn is_lazytime(&self) -> bool {
-        self.flags().load(Ordering::Relaxed) & u64::from(bindings::SB_LAZYTIME) != 0
+        self.has_any(bindings::SB_LAZYTIME)
+    }
+
+    /// Whether all writes must be durable at once (`-o sync`).
+    pub fn is_sync(&self) -> bool {
+        self.has_any(bindings::SB_SYNCHRONOUS)
+    }
+
+    /// Whether changes of directories must be durable at once (`-o dirsync`, `-o sync`).
+    pub fn is_dirsync(&self) -> bool {
+        self.has_any(bindings::SB_SYNCHRONOUS | bindings::SB_DIRSYNC)
     }
 
     /// Whether POSIX ACLs are on.
     pub fn has_posix_acl(&self) -> bool {
-        self.flags().load(Ordering::Relaxed) & u64::from(bindings::SB_POSIXACL) != 0
+        self.has_any(bindings::SB_POSIXACL)
     }
 
     /// Turns POSIX ACLs on or off.
@@ -515,46 +530,14 @@ impl<F: FileSystem> Vtable<F> {
         free_inode: Some(inode::free_inode::<F>),
         evict_inode: Some(inode::evict_inode::<F>),
         put_super: Some(put_super::<F>),
-        dirty_inode: if F::HAS_DIRTY_INODE {
-            Some(dirty_inode::<F>)
-        } else {
-            None
-        },
-        write_inode: if F::HAS_WRITE_INODE {
-            Some(write_inode::<F>)
-        } else {
-            None
-        },
-        sync_fs: if F::HAS_SYNC_FS {
-            Some(sync_fs::<F>)
-        } else {
-            None
-        },
-        freeze_fs: if F::HAS_FREEZE_FS {
-            Some(freeze_fs::<F>)
-        } else {
-            None
-        },
-        unfreeze_fs: if F::HAS_UNFREEZE_FS {
-            Some(unfreeze_fs::<F>)
-        } else {
-            None
-        },
-        statfs: if F::HAS_STATFS {
-            Some(statfs::<F>)
-        } else {
-            None
-        },
-        show_options: if F::HAS_SHOW_OPTIONS {
-            Some(show_options::<F>)
-        } else {
-            None
-        },
-        shutdown: if F::HAS_SHUTDOWN {
-            Some(shutdown::<F>)
-        } else {
-            None
-        },
+        dirty_inode: optional!(F::HAS_DIRTY_INODE, dirty_inode::<F>),
+        write_inode: optional!(F::HAS_WRITE_INODE, write_inode::<F>),
+        sync_fs: optional!(F::HAS_SYNC_FS, sync_fs::<F>),
+        freeze_fs: optional!(F::HAS_FREEZE_FS, freeze_fs::<F>),
+        unfreeze_fs: optional!(F::HAS_UNFREEZE_FS, unfreeze_fs::<F>),
+        statfs: optional!(F::HAS_STATFS, statfs::<F>),
+        show_options: optional!(F::HAS_SHOW_OPTIONS, show_options::<F>),
+        shutdown: optional!(F::HAS_SHUTDOWN, shutdown::<F>),
         ..pin_init::zeroed()
     };
 }

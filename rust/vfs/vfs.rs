@@ -7,6 +7,17 @@
 
 #![allow(unused_attributes)] // The kernel build passes `no_std` on the command line.
 
+/// A function for a table of operations, if the file system has the method.
+macro_rules! optional {
+    ($has:expr, $function:expr) => {
+        if $has {
+            Some($function)
+        } else {
+            None
+        }
+    };
+}
+
 pub mod acl;
 pub mod address_space;
 pub mod attr;

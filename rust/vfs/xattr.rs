@@ -270,11 +270,7 @@ impl<T: Handler> Glue<T> {
         name: ptr::null(),
         prefix: T::PREFIX.to_bytes_with_nul().as_ptr().cast(),
         flags: 0,
-        list: if T::HAS_CAN_LIST {
-            Some(Self::list)
-        } else {
-            None
-        },
+        list: optional!(T::HAS_CAN_LIST, Self::list),
         get: Some(Self::get),
         set: Some(Self::set),
     };
