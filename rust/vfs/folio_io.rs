@@ -133,7 +133,7 @@ impl<F: FileSystem> ReadingFolio<F> {
         if !fits || self.state().is_none() {
             // A mistake of the caller, who would try for ever if it were told that the bio is full.
             // The folio will not be up to date.
-            kernel::pr_warn_once!("vfs: read of bytes that are not the folio's\n");
+            kernel::pr_warn_once!("read of bytes that are not the folio's\n");
             return true;
         }
         // SAFETY: The range is in the folio, which is locked and stays so until the bytes that the
@@ -284,7 +284,7 @@ impl<F: FileSystem> WritingFolio<F> {
         if !fits || (!whole && self.folio.state().is_none()) {
             // A mistake of the caller, who would try for ever if it were told that the bio is full.
             // Errors of writeback are the mapping's to remember.
-            kernel::pr_warn_once!("vfs: writeback of bytes that are not the folio's\n");
+            kernel::pr_warn_once!("writeback of bytes that are not the folio's\n");
             self.inode().set_writeback_error(EIO);
             return true;
         }

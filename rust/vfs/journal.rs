@@ -637,7 +637,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            pr_err!("the journal could not be closed cleanly: {error:?}\n");
+            pr_err!("a journal could not be closed cleanly: {error:?}\n");
         }
         if self.raw.load(Relaxed).is_null() {
             // SAFETY: Dropped once, here, and not used any more.

@@ -58,5 +58,6 @@ pub mod workqueue;
 pub mod writeback;
 pub mod xattr;
 
-/// What messages of this crate begin with.
-const __LOG_PREFIX: &[u8] = b"ferrofs\0";
+/// What messages of this crate begin with, whatever file system it is linked to. Those that concern a
+/// mount name it.
+const __LOG_PREFIX: &[u8] = b"vfs\0";

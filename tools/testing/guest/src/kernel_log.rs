@@ -58,7 +58,7 @@ impl Line {
         self.level <= 3
             || self.is_alarm()
             || (self.level <= 4
-                && [filesystem, "ferrofs", "EXT4-fs", "JBD2"]
+                && [filesystem, "ferrofs", "vfs: ", "EXT4-fs", "JBD2"]
                     .iter()
                     .any(|name| self.text.contains(name)))
     }
