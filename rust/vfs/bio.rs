@@ -19,15 +19,15 @@ use core::ptr::NonNull;
 use ferrofs_bindings as bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
-use kernel::sync::atomic::ordering::Acquire;
 use kernel::sync::atomic::ordering::Full;
 use kernel::sync::atomic::ordering::Relaxed;
-use kernel::sync::atomic::ordering::Release;
 use kernel::sync::atomic::Atomic;
 use kernel::types::Opaque;
 use pin_init::pin_data;
 use pin_init::pinned_drop;
 
+pub use crate::bio_list::CompletedList;
+pub use crate::bio_list::CompletedQueue;
 use crate::folio_io::settle_read;
 use crate::folio_io::settle_write;
 use crate::fs::FileSystem;
@@ -531,6 +531,22 @@ impl<C: Completion> Deref for CompletedBio<C> {
 }
 
 impl<C: Completion> CompletedBio<C> {
+    /// # Safety
+    ///
+    /// `bio` must satisfy the type invariants and pass to the new value.
+    pub(crate) unsafe fn from_raw(bio: NonNull<bindings::bio>) -> Self {
+        // INVARIANT: By this function's contract.
+        Self {
+            bio,
+            _context: PhantomData,
+        }
+    }
+
+    /// The bio, which the caller owns now.
+    pub(crate) fn into_raw(self) -> NonNull<bindings::bio> {
+        core::mem::ManuallyDrop::new(self).bio
+    }
+
     /// How the write went.
     pub fn result(&self) -> Result {
         // SAFETY: The bio is valid.
@@ -588,170 +604,6 @@ impl<C: Completion> Drop for CompletedBio<C> {
             _context: PhantomData::<C>,
         }
         .finish(Ok(()));
-    }
-}
-
-/// Writes that have ended and wait for a worker. Any context may push.
-///
-/// # Invariants
-///
-/// `head` is the head of a list of bios, linked by `bi_next`, each of which satisfies the invariants of
-/// [`CompletedBio<C>`] and is owned by the queue.
-pub struct CompletedQueue<C: Completion> {
-    head: Atomic<*mut bindings::bio>,
-    _context: PhantomData<C>,
-}
-
-// SAFETY: The queue hands over ownership by atomic operations; `CompletedBio<C>` is `Send`.
-unsafe impl<C: Completion> Send for CompletedQueue<C> {}
-// SAFETY: As above.
-unsafe impl<C: Completion> Sync for CompletedQueue<C> {}
-
-impl<C: Completion> CompletedQueue<C> {
-    /// An empty queue.
-    pub const fn new() -> Self {
-        Self {
-            head: Atomic::new(core::ptr::null_mut()),
-            _context: PhantomData,
-        }
-    }
-
-    /// Puts `bio` on the queue; true if it was empty.
-    pub fn push(&self, bio: CompletedBio<C>) -> bool {
-        let bio = core::mem::ManuallyDrop::new(bio).bio.as_ptr();
-        let mut head = self.head.load(Relaxed);
-        loop {
-            // SAFETY: The queue owns the bio, which nobody else sees yet.
-            unsafe { (*bio).bi_next = head };
-            match self.head.cmpxchg(head, bio, Release) {
-                Ok(_) => return head.is_null(),
-                Err(current) => head = current,
-            }
-        }
-    }
-
-    /// Takes all that is on the queue, the last that was pushed first.
-    pub fn take(&self) -> CompletedList<C> {
-        // INVARIANT: The list owns what the queue did.
-        CompletedList {
-            head: self.head.xchg(core::ptr::null_mut(), Acquire),
-            _context: PhantomData,
-        }
-    }
-}
-
-impl<C: Completion> Default for CompletedQueue<C> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<C: Completion> Drop for CompletedQueue<C> {
-    fn drop(&mut self) {
-        drop(self.take());
-    }
-}
-
-/// Writes that have ended.
-///
-/// # Invariants
-///
-/// As for [`CompletedQueue`].
-pub struct CompletedList<C: Completion> {
-    head: *mut bindings::bio,
-    _context: PhantomData<C>,
-}
-
-// SAFETY: The list owns its bios; `CompletedBio<C>` is `Send`.
-unsafe impl<C: Completion> Send for CompletedList<C> {}
-
-impl<C: Completion> CompletedList<C> {
-    /// An empty list.
-    pub const fn new() -> Self {
-        Self {
-            head: core::ptr::null_mut(),
-            _context: PhantomData,
-        }
-    }
-
-    /// Puts `bio` in front.
-    pub fn push(&mut self, bio: CompletedBio<C>) {
-        let bio = core::mem::ManuallyDrop::new(bio).bio.as_ptr();
-        // SAFETY: The list owns the bio now.
-        unsafe { (*bio).bi_next = self.head };
-        self.head = bio;
-    }
-
-    /// Takes the first if `condition` holds for it.
-    pub fn next_if(
-        &mut self,
-        condition: impl FnOnce(&CompletedBio<C>) -> bool,
-    ) -> Option<CompletedBio<C>> {
-        let bio = self.next()?;
-        if condition(&bio) {
-            return Some(bio);
-        }
-        self.push(bio);
-        None
-    }
-
-    /// Puts the bios in the order of `key`, the smallest first. Takes no memory.
-    pub fn sort_by_key<K: Ord>(&mut self, key: impl Fn(&CompletedBio<C>) -> K) {
-        // Bios come nearly in the reverse order of their submission, which is in file order, so
-        // that inserting each from the front is mostly a push.
-        let mut sorted = Self::new();
-        for bio in self.by_ref() {
-            let new = key(&bio);
-            let bio = core::mem::ManuallyDrop::new(bio).bio.as_ptr();
-            let mut link: *mut *mut bindings::bio = &mut sorted.head;
-            // SAFETY: `link` points to the head or to the link of a bio of the sorted list, which
-            // owns them; the new bio is owned by nobody else.
-            unsafe {
-                while let Some(at) = NonNull::new(*link) {
-                    let at_bio = core::mem::ManuallyDrop::new(CompletedBio {
-                        bio: at,
-                        _context: PhantomData::<C>,
-                    });
-                    if new <= key(&at_bio) {
-                        break;
-                    }
-                    link = &raw mut (*at.as_ptr()).bi_next;
-                }
-                (*bio).bi_next = *link;
-                *link = bio;
-            }
-        }
-        *self = sorted;
-    }
-}
-
-impl<C: Completion> Default for CompletedList<C> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<C: Completion> Iterator for CompletedList<C> {
-    type Item = CompletedBio<C>;
-
-    fn next(&mut self) -> Option<CompletedBio<C>> {
-        let bio = NonNull::new(self.head)?;
-        // SAFETY: The list owns the bio.
-        unsafe {
-            self.head = (*bio.as_ptr()).bi_next;
-            (*bio.as_ptr()).bi_next = core::ptr::null_mut();
-        }
-        // INVARIANT: By the invariants of the list.
-        Some(CompletedBio {
-            bio,
-            _context: PhantomData,
-        })
-    }
-}
-
-impl<C: Completion> Drop for CompletedList<C> {
-    fn drop(&mut self) {
-        self.for_each(drop);
     }
 }
 

@@ -17,8 +17,8 @@ use kernel::str::CString;
 use crate::fs::Backing;
 use crate::fs::FileSystem;
 use crate::fs::Purpose;
-use crate::super_block;
 use crate::super_block::SuperBlock;
+use crate::super_glue;
 
 /// One name of an enumerated option and its value.
 #[repr(transparent)]
@@ -407,8 +407,8 @@ unsafe extern "C" fn get_tree<F: FileSystem>(fc: *mut bindings::fs_context) -> c
     // SAFETY: `fc` is valid; `fill_super::<F>` matches it.
     unsafe {
         match F::BACKING {
-            Backing::BlockDevice => bindings::get_tree_bdev(fc, Some(super_block::fill_super::<F>)),
-            Backing::Memory => bindings::get_tree_nodev(fc, Some(super_block::fill_super::<F>)),
+            Backing::BlockDevice => bindings::get_tree_bdev(fc, Some(super_glue::fill_super::<F>)),
+            Backing::Memory => bindings::get_tree_nodev(fc, Some(super_glue::fill_super::<F>)),
         }
     }
 }

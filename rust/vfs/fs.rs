@@ -34,6 +34,7 @@ use crate::context::ParameterTable;
 use crate::context::Value;
 use crate::inode;
 use crate::inode::Inode;
+use crate::inode_cache;
 use crate::super_block::NewSuperBlock;
 use crate::super_block::StatFs;
 use crate::super_block::SuperBlock;
@@ -194,13 +195,13 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 /// # Invariants
 ///
 /// `fs_type` is registered and embedded in a pinned `Registration<F>`; `inode_cache` is a slab cache
-/// for objects of [`inode::Object<F>`].
+/// for objects of [`inode_cache::Object<F>`].
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub struct Registration<F: FileSystem> {
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
-    inode_cache: inode::Cache<F>,
+    inode_cache: inode_cache::Cache<F>,
     _fs: PhantomData<F>,
 }
 
@@ -233,7 +234,7 @@ impl<F: FileSystem> Registration<F> {
             flags |= bindings::FS_MGTIME;
         }
         try_pin_init!(Self {
-            inode_cache: inode::Cache::new(F::NAME)?,
+            inode_cache: inode_cache::Cache::new(F::NAME)?,
             fs_type <- Opaque::try_ffi_init(move |slot: *mut bindings::file_system_type| {
                 // SAFETY: `slot` is valid for writes of a zeroed `file_system_type`, which is the
                 // state that it must have before its fields are filled in. It is pinned and, by
@@ -253,7 +254,7 @@ impl<F: FileSystem> Registration<F> {
                             ) -> core::ffi::c_int,
                         >(context::init_fs_context::<F>));
                     (*slot).parameters = F::PARAMETERS.as_ptr().cast();
-                    (*slot).kill_sb = Some(crate::super_block::kill_sb::<F>);
+                    (*slot).kill_sb = Some(crate::super_glue::kill_sb::<F>);
                     to_result(bindings::register_filesystem(slot))
                 }
             }),
@@ -266,7 +267,9 @@ impl<F: FileSystem> Registration<F> {
     /// # Safety
     ///
     /// `sb` must be a valid super block of a registered `F`.
-    pub(crate) unsafe fn inode_cache<'a>(sb: *mut bindings::super_block) -> &'a inode::Cache<F> {
+    pub(crate) unsafe fn inode_cache<'a>(
+        sb: *mut bindings::super_block,
+    ) -> &'a inode_cache::Cache<F> {
         const { assert!(core::mem::offset_of!(Self, fs_type) == 0) };
         // SAFETY: `s_type` is valid for the life of a super block and, since `sb` is of type `F`, by
         // the type invariants the first field of a `Registration<F>`, which outlives its mounts.

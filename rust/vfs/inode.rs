@@ -18,12 +18,8 @@
 //! C headers: `include/linux/fs.h`.
 
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
-use core::mem::MaybeUninit;
 use core::ops::Deref;
-use core::ptr;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU16;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::AtomicU64;
@@ -31,153 +27,18 @@ use core::sync::atomic::Ordering;
 
 use ferrofs_bindings as bindings;
 use kernel::prelude::*;
-use kernel::sync::aref::ARef;
 use kernel::sync::aref::AlwaysRefCounted;
 use kernel::types::NotThreadSafe;
 use kernel::types::Opaque;
-use pin_init::PinInit;
 
-use crate::address_space::init_mapping;
 use crate::fs::FileSystem;
-use crate::fs::Registration;
+use crate::inode_cache::Object;
 use crate::mapping::c_offset;
-use crate::super_block::Mount;
+pub use crate::new_inode::FreshInode;
+pub use crate::new_inode::Got;
+pub use crate::new_inode::NewInode;
 use crate::super_block::SuperBlock;
-use crate::symlink;
 use crate::time::Timestamp;
-
-/// The slab object of an inode.
-#[repr(C)]
-pub(crate) struct Object<F: FileSystem> {
-    inode: MaybeUninit<bindings::inode>,
-    /// Whether the inode may have other references than that of its [`FreshInode`] or [`NewInode`].
-    complete: AtomicBool,
-    data: MaybeUninit<F::InodeData>,
-}
-
-/// The slab cache of a file system's inodes.
-///
-/// # Invariants
-///
-/// `cache` is a valid cache of objects with the size and alignment of [`Object<F>`], whose
-/// constructor has initialised the C inode of each object with `inode_init_once()`.
-pub(crate) struct Cache<F: FileSystem> {
-    cache: NonNull<bindings::kmem_cache>,
-    _fs: PhantomData<F>,
-}
-
-impl<F: FileSystem> Cache<F> {
-    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
-        const { assert!(core::mem::offset_of!(Object<F>, inode) == 0) };
-        // SAFETY: The name is `'static`; the constructor fits the object's size.
-        let cache = unsafe {
-            bindings::inode_cache_create(
-                name.as_char_ptr(),
-                size_of::<Object<F>>() as u32,
-                align_of::<Object<F>>() as u32,
-                Some(construct),
-            )
-        };
-        // INVARIANT: The cache was just made with the size, alignment and constructor.
-        Ok(Self {
-            cache: NonNull::new(cache).ok_or(ENOMEM)?,
-            _fs: PhantomData,
-        })
-    }
-}
-
-impl<F: FileSystem> Drop for Cache<F> {
-    fn drop(&mut self) {
-        // SAFETY: The file system is unregistered and has no mounts, so no inode is in use; those
-        // that wait for an RCU grace period are freed once `rcu_barrier()` returns.
-        unsafe {
-            bindings::rcu_barrier();
-            bindings::kmem_cache_destroy(self.cache.as_ptr());
-        }
-    }
-}
-
-/// # Safety
-///
-/// `object` must be memory for an [`Object`].
-unsafe extern "C" fn construct(object: *mut core::ffi::c_void) {
-    // SAFETY: The C inode lies at the start of the object.
-    unsafe { bindings::inode_init_once(object.cast()) }
-}
-
-/// # Safety
-///
-/// `sb` must be a valid super block of `F`.
-pub(crate) unsafe extern "C" fn alloc_inode<F: FileSystem>(
-    sb: *mut bindings::super_block,
-) -> *mut bindings::inode {
-    // SAFETY: By this function's contract.
-    let cache = unsafe { Registration::<F>::inode_cache(sb) };
-    // SAFETY: `sb` and the cache are valid.
-    let object = unsafe { bindings::alloc_inode_sb(sb, cache.cache.as_ptr()) }.cast::<Object<F>>();
-    if object.is_null() {
-        return ptr::null_mut();
-    }
-    // The kernel initialises the rest, but leaves the mode of the inode that the object held before.
-    // `set_mode()` needs to know that there is no type yet.
-    // SAFETY: `object` is a new object of the cache.
-    unsafe { (*object.cast::<bindings::inode>()).i_mode = 0 };
-    // SAFETY: `object` is a new object of the cache: the slots are valid for writes and pinned, since
-    // an inode does not move. On failure they are uninitialised again and given back. Inodes are made
-    // after the per-mount data only.
-    unsafe {
-        (&raw mut (*object).complete).write(AtomicBool::new(false));
-        let slot = (&raw mut (*object).data).cast::<F::InodeData>();
-        if F::new_inode_data().__init(slot).is_err() {
-            bindings::kmem_cache_free(cache.cache.as_ptr(), object.cast());
-            return ptr::null_mut();
-        }
-        Mount::<F>::of(sb).add_inode();
-    }
-    object.cast()
-}
-
-/// # Safety
-///
-/// `inode` must be an inode of `F` that only RCU readers look at any more, of a super block that is not
-/// gone.
-pub(crate) unsafe extern "C" fn destroy_inode<F: FileSystem>(inode: *mut bindings::inode) {
-    // SAFETY: The super block is there by this function's contract. Nothing that comes after this in the
-    // life of the inode looks at it.
-    unsafe { Mount::<F>::of((*inode).i_sb).remove_inode() };
-}
-
-/// # Safety
-///
-/// `inode` must be an inode of `F` that nobody can reach any more.
-pub(crate) unsafe extern "C" fn free_inode<F: FileSystem>(inode: *mut bindings::inode) {
-    let object = inode.cast::<Object<F>>();
-    // SAFETY: Nobody can reach the inode any more.
-    unsafe { symlink::free_link_text(inode) };
-    // SAFETY: The data was initialised by `alloc_inode()` and is dropped once, here. The super block
-    // pointer is not followed, for the super block may be gone by now; `kfree()` finds the cache by
-    // the slab that the object lies in.
-    unsafe {
-        ptr::drop_in_place((&raw mut (*object).data).cast::<F::InodeData>());
-        bindings::kfree(object.cast());
-    }
-}
-
-/// # Safety
-///
-/// `inode` must be an inode of `F` which is being evicted.
-pub(crate) unsafe extern "C" fn evict_inode<F: FileSystem>(inode: *mut bindings::inode) {
-    // SAFETY: The inode is valid and has no users but the evicting thread. `Inode` never lets its
-    // reference count rise from zero (see `inc_ref()`).
-    unsafe {
-        bindings::truncate_inode_pages_final(&raw mut (*inode).i_data);
-        let inode = Inode::<F>::from_ptr(inode);
-        if F::HAS_EVICT_INODE && !inode.is_bad() {
-            F::evict_inode(inode);
-        }
-        bindings::clear_inode(inode.as_ptr());
-    }
-}
 
 /// What became dirty of an inode (`I_DIRTY_*`).
 #[derive(Clone, Copy)]
@@ -309,6 +170,11 @@ impl<F: FileSystem> Inode<F> {
     #[inline]
     pub fn ino(&self) -> u64 {
         field!(self, i_ino as AtomicU64).load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of an inode that has none yet.
+    pub(crate) fn set_ino(&self, ino: u64) {
+        field!(self, i_ino as AtomicU64).store(ino, Ordering::Relaxed);
     }
 
     /// Whether the inode could not be read, or is being thrown away.
@@ -627,171 +493,5 @@ impl<F: FileSystem> Drop for LockedShared<'_, F> {
     fn drop(&mut self) {
         // SAFETY: The guard was made with the lock taken.
         unsafe { bindings::inode_unlock_shared(self.0.as_ptr()) }
-    }
-}
-
-/// What [`SuperBlock::iget`] found.
-pub enum Got<F: FileSystem> {
-    /// The inode is in memory.
-    Cached(ARef<Inode<F>>),
-    /// The inode is to be read by the caller; others that look for it wait.
-    New(NewInode<F>),
-}
-
-impl<F: FileSystem> SuperBlock<F> {
-    /// Finds the inode with number `ino` in memory, or makes one there to be filled in. Sleeps.
-    pub fn iget(&self, ino: u64) -> Result<Got<F>> {
-        // SAFETY: The super block is live, with its operations set.
-        let inode = unsafe { bindings::iget_locked(self.as_ptr(), ino) };
-        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-        // SAFETY: `iget_locked()` returned a reference to a valid inode of `F`.
-        let state = unsafe { bindings::inode_state(inode.as_ptr()) };
-        // SAFETY: The reference is passed on; `Inode` is transparent.
-        let inode = unsafe { ARef::from_raw(inode.cast::<Inode<F>>()) };
-        if state & bindings::inode_state_flags_enum_I_NEW != 0 {
-            // SAFETY: The inode is new, and this thread is the one to fill it in.
-            unsafe { init_mapping(inode.as_ptr()) };
-            // INVARIANT: `I_NEW` is set, and this thread is the one to clear it.
-            Ok(Got::New(NewInode(ManuallyDrop::new(inode))))
-        } else if inode.is_bad() {
-            Err(EIO)
-        } else {
-            Ok(Got::Cached(inode))
-        }
-    }
-
-    /// Makes an inode that has no number yet and that nobody can find. Sleeps.
-    pub fn new_inode(&self) -> Result<FreshInode<F>> {
-        // SAFETY: The super block is live, with its operations set.
-        let inode = unsafe { bindings::new_inode(self.as_ptr()) };
-        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-        // SAFETY: Nobody can find the inode.
-        unsafe { init_mapping(inode.as_ptr()) };
-        // SAFETY: `new_inode()` returned a reference to a valid inode of `F`.
-        Ok(FreshInode(ManuallyDrop::new(unsafe {
-            ARef::from_raw(inode.cast::<Inode<F>>())
-        })))
-    }
-}
-
-/// An inode that was just made and cannot be found by number. Dropping it throws it away.
-///
-/// No other references can be made to it, so that nobody sees it before it is complete.
-pub struct FreshInode<F: FileSystem>(ManuallyDrop<ARef<Inode<F>>>);
-
-impl<F: FileSystem> Deref for FreshInode<F> {
-    type Target = Inode<F>;
-
-    fn deref(&self) -> &Inode<F> {
-        &self.0
-    }
-}
-
-impl<F: FileSystem> FreshInode<F> {
-    /// Gives the inode its number and makes it findable; those who find it wait until
-    /// [`NewInode::unlock`].
-    ///
-    /// # Errors
-    ///
-    /// `EIO` when an inode with that number is in memory already, which means that the number was
-    /// not free.
-    pub fn insert(self, ino: u64) -> Result<NewInode<F>> {
-        field!(self, i_ino as AtomicU64).store(ino, Ordering::Relaxed);
-        // SAFETY: The inode is valid and not hashed.
-        if unsafe { bindings::insert_inode_locked(self.as_ptr()) } < 0 {
-            return Err(EIO);
-        }
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used any more, so that the reference is moved.
-        let inode = unsafe { ptr::read(&this.0) };
-        // INVARIANT: `insert_inode_locked()` has set `I_NEW`.
-        Ok(NewInode(inode))
-    }
-}
-
-impl<F: FileSystem> Drop for FreshInode<F> {
-    fn drop(&mut self) {
-        // SAFETY: The inode is valid. Made bad, it is thrown away at the last reference without
-        // the file system being asked. The reference is dropped once, here. Nobody else can have
-        // found the inode, and it forgets that it was a symbolic link.
-        unsafe {
-            symlink::free_link_text(self.as_ptr());
-            bindings::make_bad_inode(self.as_ptr());
-            ManuallyDrop::drop(&mut self.0);
-        }
-    }
-}
-
-/// An inode that others can find but not use yet. Dropping it makes it bad: those who wait for it
-/// fail with `EIO`.
-///
-/// No other references can be made to it, so that nobody sees it before it is complete.
-///
-/// # Invariants
-///
-/// The inode is in state `I_NEW`, and this object is the only one that may end that state.
-pub struct NewInode<F: FileSystem>(ManuallyDrop<ARef<Inode<F>>>);
-
-impl<F: FileSystem> Deref for NewInode<F> {
-    type Target = Inode<F>;
-
-    fn deref(&self) -> &Inode<F> {
-        &self.0
-    }
-}
-
-impl<F: FileSystem> NewInode<F> {
-    /// Takes the reference out, still in state `I_NEW`. The caller ends that state.
-    fn take(self) -> ARef<Inode<F>> {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used any more, so that the reference is moved.
-        ManuallyDrop::into_inner(unsafe { ptr::read(&this.0) })
-    }
-
-    /// As [`Self::take`], for an inode that is complete: others may have references to it.
-    pub(crate) fn into_locked(self) -> ARef<Inode<F>> {
-        let inode = self.take();
-        // SAFETY: By the invariants of `Inode` it lies in an initialised object.
-        let complete = unsafe { &(*inode.as_ptr().cast::<Object<F>>()).complete };
-        complete.store(true, Ordering::Release);
-        inode
-    }
-
-    /// The inode is complete: lets the others have it.
-    pub fn unlock(self) -> ARef<Inode<F>> {
-        let inode = self.into_locked();
-        // SAFETY: The inode is in state `I_NEW` by the type invariants.
-        unsafe { bindings::unlock_new_inode(inode.as_ptr()) };
-        inode
-    }
-
-    /// The inode will not be used after all, and is evicted like any other: with a link count of
-    /// zero, its storage is freed.
-    pub fn discard(self) {
-        let inode = self.take();
-        // SAFETY: The inode is in state `I_NEW` by the type invariants; the function takes over
-        // the reference.
-        unsafe { bindings::discard_new_inode(ARef::into_raw(inode).as_ref().as_ptr()) }
-    }
-
-    /// Makes a device node, pipe or socket of the inode: sets the type and permissions `mode`, the
-    /// device and the kernel's operations for it. `rdev` is in the kernel's own encoding.
-    pub fn init_special(&self, mode: u16, rdev: u32) {
-        // An inode that has a type keeps it.
-        self.set_mode(mode);
-        // SAFETY: The inode is valid and not yet in use by anybody else.
-        unsafe { bindings::init_special_inode(self.as_ptr(), self.mode(), rdev) }
-    }
-}
-
-impl<F: FileSystem> Drop for NewInode<F> {
-    fn drop(&mut self) {
-        // SAFETY: The inode is in state `I_NEW` by the type invariants; the function takes over
-        // the reference, which is not dropped otherwise. Others wait for the end of that state before
-        // they look at the inode, which forgets that it was a symbolic link.
-        unsafe {
-            symlink::free_link_text(self.as_ptr());
-            bindings::iget_failed(self.as_ptr());
-        }
     }
 }
