@@ -388,3 +388,44 @@ impl<D: DirectWrite> DirectGlue<D> {
         })
     }
 }
+
+#[kunit_tests(vfs_iomap)]
+mod tests {
+    use super::*;
+
+    fn extent(offset: u64, len: u64, kind: Kind) -> Extent {
+        Extent {
+            offset,
+            len,
+            kind,
+            new: false,
+            dirty: false,
+        }
+    }
+
+    #[test]
+    fn extents_must_hold_the_position() {
+        assert!(extent(4096, 4096, Kind::Hole).answers(4096));
+        assert!(extent(4096, 4096, Kind::Hole).answers(8191));
+        assert!(!extent(4096, 4096, Kind::Hole).answers(4095));
+        assert!(!extent(4096, 4096, Kind::Hole).answers(8192));
+        assert!(!extent(4096, 0, Kind::Delayed).answers(4096));
+    }
+
+    #[test]
+    fn extents_must_not_overflow() {
+        let largest = i64::MAX as u64;
+        assert!(extent(0, largest, Kind::Hole).answers(0));
+        assert!(!extent(1, largest, Kind::Hole).answers(1));
+        assert!(!extent(4096, u64::MAX, Kind::Hole).answers(4096));
+        let address = u64::MAX - 511;
+        assert!(!extent(0, 4096, Kind::Mapped { address }).answers(0));
+    }
+
+    #[test]
+    fn extents_begin_at_sectors() {
+        assert!(extent(0, 4096, Kind::Mapped { address: 512 }).answers(0));
+        assert!(!extent(0, 4096, Kind::Mapped { address: 511 }).answers(0));
+        assert!(!extent(0, 4096, Kind::Unwritten { address: 1 }).answers(0));
+    }
+}

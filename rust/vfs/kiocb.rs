@@ -257,3 +257,23 @@ impl IovIterExt for IovIterDest<'_> {
         unsafe { bindings::iov_iter_truncate(self.as_raw(), count as u64) };
     }
 }
+
+#[kunit_tests(vfs_kiocb)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_do_not_exceed_what_was_asked_for() {
+        assert_eq!(from_count_result(Ok(0), 0), 0);
+        assert_eq!(from_count_result(Ok(4096), 4096), 4096);
+        assert_eq!(from_count_result(Ok(4097), 4096), EIO.to_errno() as isize);
+        assert_eq!(
+            from_count_result(Ok(usize::MAX), 1),
+            EIO.to_errno() as isize
+        );
+        assert_eq!(
+            from_count_result(Err(ENOSPC), 4096),
+            ENOSPC.to_errno() as isize
+        );
+    }
+}
