@@ -61,6 +61,12 @@ const WAITERS: usize = 1 << WAITERS_BIT;
 const WRITER: usize = 1 << 63;
 const HOLDERS_MASK: usize = READERS_MASK | WRITER;
 
+/// Whether somebody holds the contents of a block of `device`. Looks at all of its cache; sleeps.
+pub(crate) fn any_held(device: &BlockDevice) -> bool {
+    // SAFETY: The device is open.
+    unsafe { bindings::bdev_has_buffer_state(device.as_ptr(), HOLDERS_MASK) }
+}
+
 /// What a block holds, as far as it matters for not verifying it twice.
 ///
 /// The file system numbers its kinds of metadata blocks from 1. A block that was found good as one kind

@@ -17,6 +17,7 @@ use kernel::sync::Arc;
 
 use crate::block_device::BlockDevice;
 use crate::block_device::OpenDevice;
+use crate::buffer::any_held;
 use crate::fs::FileSystem;
 use crate::inode::Inode;
 use crate::journal::CommitListener;
@@ -156,9 +157,13 @@ impl Recovery {
     ///
     /// `checksums` asks for checksums in the log, which a file system with metadata checksums wants.
     /// `wide` asks for block numbers beyond 32 bits. Everything that was read from the device before
-    /// may be out of date afterwards. Nobody may hold the contents of a buffer meanwhile.
+    /// may be out of date afterwards. `EBUSY` when somebody holds the contents of a buffer, which the replay
+    /// may change.
     pub fn load(self, checksums: bool, wide: bool) -> Result<Loaded> {
         let raw = self.raw.as_ptr();
+        if any_held(&self.device) {
+            return Err(EBUSY);
+        }
         // SAFETY: By the type invariant; `callbacks` is dropped after the journal was destroyed.
         unsafe {
             (*raw).j_private = (&raw const *self.callbacks).cast_mut().cast();

@@ -76,6 +76,38 @@ void ferrofs_helper_wait_on_state_bit(unsigned long *word, int bit)
 	wait_on_bit(word, bit, TASK_UNINTERRUPTIBLE);
 }
 
+/* Whether one of the bits in @mask is set in the state of any buffer that the device's cache holds. */
+bool ferrofs_helper_bdev_has_buffer_state(struct block_device *bdev, unsigned long mask)
+{
+	struct buffer_head *bh, *head;
+	struct folio_batch batch;
+	bool found = false;
+	pgoff_t index = 0;
+	unsigned int i;
+
+	folio_batch_init(&batch);
+	while (!found && filemap_get_folios(bdev->bd_mapping, &index, ULONG_MAX, &batch)) {
+		for (i = 0; i < folio_batch_count(&batch); i++) {
+			struct folio *folio = batch.folios[i];
+
+			/* Keeps the buffers. */
+			folio_lock(folio);
+			bh = head = folio_buffers(folio);
+			while (bh) {
+				if (READ_ONCE(bh->b_state) & mask)
+					found = true;
+				bh = bh->b_this_page;
+				if (bh == head)
+					break;
+			}
+			folio_unlock(folio);
+		}
+		folio_batch_release(&batch);
+		cond_resched();
+	}
+	return found;
+}
+
 int ferrofs_helper_write_buffer_now(struct buffer_head *bh, bool durable)
 {
 	int err;
