@@ -8,6 +8,39 @@
 //! cannot sleep, and may finish it there or put it on a [`CompletedQueue`] for a worker. The folios
 //! stay under writeback until it is finished.
 //!
+//! # Examples
+//!
+//! Writing folios whose bytes lie in one piece on the disk each, by a file system that has nothing to do
+//! when a write has ended:
+//!
+//! ```ignore
+//! struct Written;
+//!
+//! impl Completion for Written {
+//!     type FileSystem = SimpleFs;
+//!     type Shared = ();
+//!
+//!     fn complete(bio: CompletedBio<Self>) {
+//!         bio.finish(Ok(()));
+//!     }
+//! }
+//!
+//! fn writepages(inode: &Inode<SimpleFs>, control: &mut WritebackControl) -> Result {
+//!     let bios: &BioSet<Written> = &inode.sb().data().bios;
+//!     control.for_each_dirty(inode, |control, folio| {
+//!         let sector = sector_of(inode, folio.pos())?;
+//!         let bytes = 0..folio.size();
+//!         let size = bytes.len() as u64;
+//!         let mut bio = bios.write(inode.sb(), sector, size, control.write_flags(), Written)?;
+//!         control.init_bio(&mut bio);
+//!         let mut folio = folio.start_writeback()?;
+//!         folio.add_to(&mut bio, bytes);
+//!         bio.submit();
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
 //! C headers: `include/linux/bio.h`, `include/linux/blk_types.h`.
 
 use core::marker::PhantomData;

@@ -19,6 +19,21 @@
 //! ([`Spliced`], [`Instantiated`]) that only the change of state makes. So a `create` that forgets to
 //! instantiate its dentry does not compile.
 //!
+//! # Examples
+//!
+//! ```ignore
+//! fn lookup<'d>(
+//!     dir: &Inode<SimpleFs>,
+//!     dentry: Unhashed<'d, SimpleFs>,
+//! ) -> Result<Spliced<'d, SimpleFs>> {
+//!     let inode = match find(dir, dentry.name())? {
+//!         Some(number) => Some(get(dir.sb(), number)?),
+//!         None => None,
+//!     };
+//!     dentry.splice_alias(inode)
+//! }
+//! ```
+//!
 //! C header: `include/linux/dcache.h`; locking: `Documentation/filesystems/directory-locking.rst`.
 
 use core::marker::PhantomData;

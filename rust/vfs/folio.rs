@@ -19,6 +19,23 @@
 //!
 //! A state is a type; what changes the state consumes the value.
 //!
+//! # Examples
+//!
+//! Reading a folio whose bytes lie in one piece on the disk:
+//!
+//! ```ignore
+//! fn read_folio(_file: Option<&LocalFile>, folio: LockedFolio<SimpleFs>) -> Result {
+//!     let folio = folio.start_read()?;
+//!     let sector = sector_of(folio.inode(), folio.pos())?;
+//!     let bytes = folio.size() as u64;
+//!     let mut bio = ReadBio::new(folio.inode().sb(), sector, bytes, Flags::NONE)?;
+//!     // If the bio does not take it, the folio ends its read here, and is not up to date.
+//!     folio.add_whole(&mut bio).map_err(|_| EIO)?;
+//!     bio.submit();
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # Bytes
 //!
 //! User space may have a folio mapped and change its bytes at any time, so no reference to them is

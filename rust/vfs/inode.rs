@@ -15,6 +15,27 @@
 //!        (made now)             \--drop--> bad inode, freed
 //! ```
 //!
+//! # Examples
+//!
+//! An inode that is read from disk when it is not in memory:
+//!
+//! ```ignore
+//! fn get(sb: &SuperBlock<SimpleFs>, number: u64) -> Result<ARef<Inode<SimpleFs>>> {
+//!     let mut new = match sb.iget(number)? {
+//!         Got::Cached(inode) => return Ok(inode),
+//!         Got::New(new) => new,
+//!     };
+//!     // An error on the way drops `new`, and those who wait for the inode fail as well.
+//!     let on_disk = read_inode(sb, number)?;
+//!     new.set_mode(on_disk.mode);
+//!     new.set_size(on_disk.size);
+//!     new.set_operations(Table::new::<FileInode>());
+//!     new.set_file_operations::<OpenFile>()?;
+//!     new.set_address_space_operations::<Pages>();
+//!     Ok(new.unlock())
+//! }
+//! ```
+//!
 //! C headers: `include/linux/fs.h`.
 
 use core::marker::PhantomData;

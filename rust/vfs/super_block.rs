@@ -353,8 +353,9 @@ impl<F: FileSystem> NewSuperBlock<'_, F> {
     /// a power of two from 512 to 65536, or more than a page without [`FileSystem::LARGE_BLOCKS`].
     pub fn set_block_size(&mut self, size: u32) -> Result {
         if matches!(F::BACKING, Backing::Memory) {
-            let largest = if F::LARGE_BLOCKS {
-                bindings::BLK_MAX_BLOCK_SIZE as usize
+            // As `BLK_MAX_BLOCK_SIZE`: blocks beyond a page need large folios.
+            let largest = if F::LARGE_BLOCKS && cfg!(CONFIG_TRANSPARENT_HUGEPAGE) {
+                1 << 16
             } else {
                 bindings::PAGE_SIZE
             };

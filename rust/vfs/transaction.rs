@@ -8,6 +8,24 @@
 //! [`write`](Transaction::write) gives exclusive access to a block. When that access ends the block's
 //! [`Seal`] is applied, which recomputes its checksum, and the block is filed with the journal.
 //!
+//! # Examples
+//!
+//! A counter in a block of its own is raised, together with whatever else changes in the same
+//! transaction:
+//!
+//! ```ignore
+//! fn count(journal: &Journal, counter: &Buffer) -> Result {
+//!     let txn = journal.start(Credits::blocks(1))?;
+//!     {
+//!         let mut block = txn.write(counter, |block: &mut [u8]| set_checksum(block))?;
+//!         let bytes = block.first_chunk_mut().ok_or(EINVAL)?;
+//!         *bytes = u32::from_le_bytes(*bytes).wrapping_add(1).to_le_bytes();
+//!         // Here the checksum is computed, and the journal gets the block.
+//!     }
+//!     txn.stop()
+//! }
+//! ```
+//!
 //! No memory allocation within a transaction enters the file system again: jbd2 sets the task's
 //! `PF_MEMALLOC_NOFS`, and a transaction without a log does the same.
 
