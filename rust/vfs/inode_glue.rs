@@ -66,6 +66,41 @@ impl<T: Operations> Glue<T> {
         ..pin_init::zeroed()
     };
 
+    /// What an operation is called with that makes a name: it does not exist, and the directory is locked
+    /// exclusively.
+    ///
+    /// # Safety
+    ///
+    /// See [`Glue`].
+    unsafe fn new_name<'a>(
+        idmap: *mut bindings::mnt_idmap,
+        dir: *mut bindings::inode,
+        dentry: *mut bindings::dentry,
+    ) -> (
+        &'a IdMap,
+        &'a Inode<T::FileSystem>,
+        Negative<'a, T::FileSystem>,
+    ) {
+        // SAFETY: See `Glue`.
+        unsafe {
+            (
+                IdMap::from_ptr(idmap),
+                Inode::from_ptr(dir),
+                Negative::from_ptr(dentry),
+            )
+        }
+    }
+
+    /// The inode of a positive dentry.
+    ///
+    /// # Safety
+    ///
+    /// See [`Glue`].
+    unsafe fn inode_of<'a>(dentry: *mut bindings::dentry) -> &'a Inode<T::FileSystem> {
+        // SAFETY: See `Glue`. A positive dentry that is held holds its inode.
+        unsafe { Inode::from_ptr((*dentry).d_inode) }
+    }
+
     /// # Safety
     ///
     /// See [`Glue`].
@@ -92,14 +127,8 @@ impl<T: Operations> Glue<T> {
         mode: bindings::umode_t,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: See `Glue`. The name does not exist, and the directory is locked exclusively.
-            let (idmap, dir, dentry) = unsafe {
-                (
-                    IdMap::from_ptr(idmap),
-                    Inode::from_ptr(dir),
-                    Negative::from_ptr(dentry),
-                )
-            };
+            // SAFETY: See `Glue`.
+            let (idmap, dir, dentry) = unsafe { Self::new_name(idmap, dir, dentry) };
             T::create(idmap, dir, dentry, mode)?;
             Ok(0)
         })
@@ -118,7 +147,7 @@ impl<T: Operations> Glue<T> {
             // directory is locked exclusively.
             let (inode, dir, dentry) = unsafe {
                 (
-                    Inode::from_ptr((*old).d_inode),
+                    Self::inode_of(old),
                     Inode::from_ptr(dir),
                     Negative::from_ptr(dentry),
                 )
@@ -150,12 +179,10 @@ impl<T: Operations> Glue<T> {
         target: *const kernel::ffi::c_char,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: See `Glue`. The name does not exist, and the directory is locked exclusively.
-            let (idmap, dir, dentry, target) = unsafe {
+            // SAFETY: See `Glue`. The target is a string.
+            let ((idmap, dir, dentry), target) = unsafe {
                 (
-                    IdMap::from_ptr(idmap),
-                    Inode::from_ptr(dir),
-                    Negative::from_ptr(dentry),
+                    Self::new_name(idmap, dir, dentry),
                     CStr::from_char_ptr(target),
                 )
             };
@@ -173,14 +200,8 @@ impl<T: Operations> Glue<T> {
         dentry: *mut bindings::dentry,
         mode: bindings::umode_t,
     ) -> *mut bindings::dentry {
-        // SAFETY: See `Glue`. The name does not exist, and the directory is locked exclusively.
-        let (idmap, dir, dentry) = unsafe {
-            (
-                IdMap::from_ptr(idmap),
-                Inode::from_ptr(dir),
-                Negative::from_ptr(dentry),
-            )
-        };
+        // SAFETY: See `Glue`.
+        let (idmap, dir, dentry) = unsafe { Self::new_name(idmap, dir, dentry) };
         match T::mkdir(idmap, dir, dentry, mode) {
             // Null says that it is the dentry which was passed in.
             Ok(_) => ptr::null_mut(),
@@ -211,14 +232,8 @@ impl<T: Operations> Glue<T> {
         device: bindings::dev_t,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: See `Glue`. The name does not exist, and the directory is locked exclusively.
-            let (idmap, dir, dentry) = unsafe {
-                (
-                    IdMap::from_ptr(idmap),
-                    Inode::from_ptr(dir),
-                    Negative::from_ptr(dentry),
-                )
-            };
+            // SAFETY: See `Glue`.
+            let (idmap, dir, dentry) = unsafe { Self::new_name(idmap, dir, dentry) };
             T::mknod(idmap, dir, dentry, mode, Device::from_raw(device))?;
             Ok(0)
         })
@@ -316,7 +331,7 @@ impl<T: Operations> Glue<T> {
             let (idmap, inode, stat) = unsafe {
                 (
                     IdMap::from_ptr(idmap),
-                    Inode::from_ptr((*(*path).dentry).d_inode),
+                    Self::inode_of((*path).dentry),
                     Stat::from_ptr(stat),
                 )
             };
@@ -397,7 +412,7 @@ impl<T: Operations> Glue<T> {
             let (idmap, inode, acl) = unsafe {
                 (
                     IdMap::from_ptr(idmap),
-                    Inode::from_ptr((*dentry).d_inode),
+                    Self::inode_of(dentry),
                     PosixAcl::from_ptr(acl.cast()),
                 )
             };
@@ -417,7 +432,7 @@ impl<T: Operations> Glue<T> {
         // SAFETY: See `Glue`. The dentry is positive; the buffer is null or has that size.
         let (inode, mut names) = unsafe {
             (
-                Inode::from_ptr((*dentry).d_inode),
+                Self::inode_of(dentry),
                 NameList::from_ptr(buffer.cast(), size),
             )
         };
@@ -457,7 +472,7 @@ impl<T: Operations> Glue<T> {
             // SAFETY: See `Glue`. The dentry is positive.
             let (inode, attributes) = unsafe {
                 (
-                    Inode::from_ptr((*dentry).d_inode),
+                    Self::inode_of(dentry),
                     FileAttributes::from_ptr(attributes.cast()),
                 )
             };
@@ -479,7 +494,7 @@ impl<T: Operations> Glue<T> {
             let (idmap, inode, attributes) = unsafe {
                 (
                     IdMap::from_ptr(idmap),
-                    Inode::from_ptr((*dentry).d_inode),
+                    Self::inode_of(dentry),
                     FileAttributes::from_ptr(attributes.cast()),
                 )
             };
