@@ -60,6 +60,7 @@ pub mod time;
 pub mod transaction;
 pub mod vm;
 pub mod workqueue;
+mod write_bio;
 pub mod writeback;
 pub mod xattr;
 
