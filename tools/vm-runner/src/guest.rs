@@ -35,6 +35,9 @@ pub enum Outcome {
     Killed(i32),
     /// The guest failed; why, in words.
     Failed(String),
+    /// The guest did not come so far as to start the command within the time that a boot may take. Its disks are as they
+    /// were: what drives them is loaded last.
+    Stuck,
 }
 
 /// The host's ends of the channels. Each reads as ended once the guest is gone.
@@ -63,13 +66,25 @@ pub fn bound_command(program: &str) -> Command {
     command
 }
 
-/// Follows `guest` until it has ended, within the time limit.
-pub fn follow(
-    mut guest: Child,
-    streams: Streams,
-    timeout: Option<Duration>,
-) -> anyhow::Result<Outcome> {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+/// How long a guest may go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// When the time began to count.
+    pub start: Instant,
+    /// How long all may take, further boots included.
+    pub timeout: Option<Duration>,
+    /// How long this boot may take.
+    pub boot: Option<Duration>,
+}
+
+/// Follows `guest` until it has ended, within the limits.
+pub fn follow(mut guest: Child, streams: Streams, limits: &Limits) -> anyhow::Result<Outcome> {
+    let timeout = limits.timeout;
+    let deadline = timeout.map(|timeout| limits.start + timeout);
+    let boot_deadline = limits
+        .boot
+        .map(|timeout| Instant::now() + timeout)
+        .filter(|boot| deadline.is_none_or(|deadline| *boot < deadline));
     let mut copies = vec![
         forward(streams.output, stdout()),
         forward(streams.error, stderr()),
@@ -89,14 +104,17 @@ pub fn follow(
 
     let mut outcome = None;
     let mut started = false;
-    let mut limit = deadline;
+    let mut limit = boot_deadline.or(deadline);
     loop {
         let event = match limit {
             Some(limit) => events.recv_timeout(limit.saturating_duration_since(Instant::now())),
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match event {
-            Ok(Event::Report(Report::Started)) => started = true,
+            Ok(Event::Report(Report::Started)) => {
+                started = true;
+                limit = deadline;
+            }
             Ok(Event::Report(report)) => {
                 outcome = Some(match report {
                     Report::Exited(status) => Outcome::Exited(status),
@@ -112,7 +130,9 @@ pub fn follow(
             }
             Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                if outcome.is_none() {
+                if outcome.is_none() && !started && boot_deadline.is_some() {
+                    outcome = Some(Outcome::Stuck);
+                } else if outcome.is_none() {
                     outcome = Some(Outcome::Failed(format!(
                         "the time limit of {} s is over; the guest was {}",
                         timeout.unwrap_or_default().as_secs(),

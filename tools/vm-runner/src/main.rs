@@ -101,8 +101,11 @@ fn run(options: &Options) -> anyhow::Result<u8> {
     Ok(match outcome {
         Outcome::Exited(status) => status as u8,
         Outcome::Killed(signal) => 128 + signal as u8,
-        Outcome::Failed(why) => {
-            eprintln!("vm: {why}");
+        failed @ (Outcome::Failed(_) | Outcome::Stuck) => {
+            match failed {
+                Outcome::Failed(why) => eprintln!("vm: {why}"),
+                _ => eprintln!("vm: the guest does not boot"),
+            }
             match &options.log {
                 Some(path) => eprintln!("vm: the kernel's log is {}", path.display()),
                 None => log::show_end(&files.log)?,

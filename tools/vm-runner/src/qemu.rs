@@ -8,6 +8,7 @@
 
 use crate::guest;
 use crate::guest::bound_command;
+use crate::guest::Limits;
 use crate::guest::Outcome;
 use crate::guest::Streams;
 use crate::nbd;
@@ -38,6 +39,10 @@ use vm_job::SHARE_TAG;
 
 /// How long a helper program may take to open its socket.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a guest may take to start its command, on a machine that has much else to do.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a guest is booted that does not come so far.
+const BOOTS: u32 = 3;
 /// How often a socket is looked for that another program opens.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -65,11 +70,34 @@ pub fn run(options: &Options, job: &Job, files: &Files, kvm: bool) -> anyhow::Re
         disks: true,
         lossy_cache: options.lossy_cache,
     };
-    let timeout = options.timeout.map(Duration::from_secs);
+    let limits = Limits {
+        start: Instant::now(),
+        timeout: options.timeout.map(Duration::from_secs),
+        // On the instruction clock a boot takes long, and there is one processor.
+        boot: (!machine.icount).then_some(BOOT_TIMEOUT),
+    };
+    // Rarely (two boots of a hundred were seen), the guest hangs before it mounts its root: both emulated processors
+    // idle, and no timer wakes the one that waits for it. That is before anything of the job has begun.
+    for boot in 1..=BOOTS {
+        let outcome = run_once(&machine, job, files, &limits)?;
+        if outcome != Outcome::Stuck {
+            return Ok(outcome);
+        }
+        eprintln!("vm: the guest hangs in its boot, {boot} of {BOOTS} times");
+    }
+    Ok(Outcome::Stuck)
+}
+
+fn run_once(
+    machine: &Machine<'_>,
+    job: &Job,
+    files: &Files,
+    limits: &Limits,
+) -> anyhow::Result<Outcome> {
     let sockets = Sockets::listen()?;
-    let mut started = start(&machine, job, files, &sockets)?;
+    let mut started = start(machine, job, files, &sockets)?;
     let streams = sockets.accept(&mut started.guest, job.terminal.is_some())?;
-    let outcome = guest::follow(started.guest, streams, timeout)?;
+    let outcome = guest::follow(started.guest, streams, limits)?;
     for disk in started.disks {
         disk.join()
             .map_err(|_| anyhow::anyhow!("a thread that serves a disk panicked"))??;
@@ -110,7 +138,12 @@ pub fn probe_kvm(scratch: &Path, timeout: Duration) -> anyhow::Result<bool> {
     let mut started = start(&machine, &job, &files, &sockets)?;
     match sockets.accept(&mut started.guest, false) {
         Ok(streams) => {
-            let outcome = guest::follow(started.guest, streams, Some(timeout))?;
+            let limits = Limits {
+                start: Instant::now(),
+                timeout: Some(timeout),
+                boot: None,
+            };
+            let outcome = guest::follow(started.guest, streams, &limits)?;
             Ok(outcome == Outcome::Exited(0))
         }
         // QEMU refused to start with KVM.

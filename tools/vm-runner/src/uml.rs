@@ -5,6 +5,7 @@
 
 use crate::guest;
 use crate::guest::bound_command;
+use crate::guest::Limits;
 use crate::guest::Outcome;
 use crate::guest::Streams;
 use crate::options::Options;
@@ -22,6 +23,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 use vm_job::Job;
 
 /// Boots a guest for `job` and follows it to its end.
@@ -86,7 +88,12 @@ pub fn run(options: &Options, job: &Job, files: &Files) -> anyhow::Result<Outcom
                 (Box::new(shown.reader()), Box::new(typed.writer()))
             }),
     };
-    let outcome = guest::follow(guest, streams, options.timeout.map(Duration::from_secs))?;
+    let limits = Limits {
+        start: Instant::now(),
+        timeout: options.timeout.map(Duration::from_secs),
+        boot: None,
+    };
+    let outcome = guest::follow(guest, streams, &limits)?;
     logger
         .join()
         .map_err(|_| anyhow::anyhow!("the thread that writes the kernel's log panicked"))?
