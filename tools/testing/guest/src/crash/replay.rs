@@ -2,10 +2,12 @@
 
 //! The states that a crash may have left a disk in, made from the log of its writes.
 //!
-//! There are two kinds. After every answer of the device that something is durable, all that the log holds up to there is
-//! on the disk, and nothing else. And right before the device has answered a flush, any part of the writes that the flush
-//! is to make durable may be there, in any order: each block of each of them by chance.
+//! There are three kinds. After every answer of the device that something is durable, all that the log holds up to there
+//! is on the disk, and nothing else. The same is so after a mark, when something that was acknowledged in between must be
+//! there as well. And right before the device has answered a flush, any part of the writes that the flush is to make
+//! durable may be there, in any order: each block of each of them by chance.
 
+use super::log::Action;
 use super::log::Entry;
 use super::log::Log;
 use crate::command::must;
@@ -37,6 +39,14 @@ pub fn all_states(log: &Log, start: usize, chances: u64, rng: &mut Rng) -> Vec<S
     // The first of the writes that have been logged for the next flush.
     let mut first = None;
     for (index, entry) in log.entries.iter().enumerate().skip(start) {
+        // Behind the last one of some marks.
+        if !is_mark(entry) && index > start && is_mark(&log.entries[index - 1]) {
+            states.push(State {
+                index,
+                partial_end: index,
+                seed: 0,
+            });
+        }
         if is_plain(entry) {
             first.get_or_insert(index);
             continue;
@@ -62,7 +72,11 @@ pub fn all_states(log: &Log, start: usize, chances: u64, rng: &mut Rng) -> Vec<S
 }
 
 fn is_write(entry: &Entry) -> bool {
-    matches!(entry.action, super::log::Action::Write { .. })
+    matches!(entry.action, Action::Write { .. })
+}
+
+fn is_mark(entry: &Entry) -> bool {
+    matches!(entry.action, Action::Mark(_))
 }
 
 /// At most `count` of the states, chosen by chance, in their order.
