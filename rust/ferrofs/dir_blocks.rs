@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         Buffer::read_verified(
             volume.journal.device(),
             physical.get(),
-            kind_of(kind),
+            volume.remembered(kind_of(kind)),
             verify,
         )
     }

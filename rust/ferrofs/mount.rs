@@ -267,6 +267,8 @@ pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
         check_descriptors(sb)?;
     }
     open_journal(sb)?;
+    // An earlier mount may have left blocks in memory that it found good, and that were changed since.
+    sb.invalidate_device();
     check_unchanged(sb)?;
     volume.alloc.load(sb)?;
     if !sb.is_read_only() {

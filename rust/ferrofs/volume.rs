@@ -193,6 +193,16 @@ impl Volume {
         Ok(())
     }
 
+    /// As what a block of this kind is remembered once it was verified. As long as the log was not
+    /// replayed, that is nothing: the replay writes over blocks that were read before.
+    pub(crate) fn remembered(&self, kind: Kind) -> Kind {
+        if self.journal.is_open() {
+            kind
+        } else {
+            Kind::UNKNOWN
+        }
+    }
+
     /// Reads the metadata block `block` and checks it with `verify`, unless that was done before.
     ///
     /// What `verify` objects to is reported, with `block` and `inode`, by the caller: this returns it.
@@ -202,6 +212,7 @@ impl Volume {
         kind: Kind,
         verify: impl FnOnce(&[u8]) -> Result<(), Corrupt>,
     ) -> Result<Buffer, BlockError> {
+        let kind = self.remembered(kind);
         Buffer::read_verified(self.journal.device(), block.get(), kind, |bytes| {
             verify(bytes).map_err(BlockError::Corrupt)
         })

@@ -113,7 +113,7 @@ impl Buffer {
     }
 
     /// As [`read`](Self::read), and calls `verify` on the contents unless the block was already found
-    /// good as this `kind` since it was read.
+    /// good as this `kind` since it was read. With [`Kind::UNKNOWN`] it is verified every time.
     pub fn read_verified<E: From<Error>>(
         device: &BlockDevice,
         block: u64,
@@ -121,7 +121,7 @@ impl Buffer {
         verify: impl FnOnce(&[u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let buffer = Self::read(device, block)?;
-        if buffer.kind() != kind {
+        if kind == Kind::UNKNOWN || buffer.kind() != kind {
             let data = buffer.data();
             verify(&data)?;
             buffer.set_kind(kind);

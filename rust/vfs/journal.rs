@@ -252,6 +252,12 @@ impl Journal {
             .unwrap_or(0)
     }
 
+    /// Whether transactions can be started. Before that a replay may still change blocks behind the back
+    /// of who has read them.
+    pub fn is_open(&self) -> bool {
+        !self.raw.load(Relaxed).is_null()
+    }
+
     /// Whether the journal is open and has a log.
     pub fn has_log(&self) -> bool {
         self.with_log(|_| ()).is_some()

@@ -80,8 +80,9 @@ pub(super) fn may_own(sb: &SuperBlock, start: PhysicalBlock, count: u16) -> bool
 
 fn read(inode: &Inode, at: PhysicalBlock, expected: &Expected) -> Result<Buffer, Failure> {
     let sb = inode.sb();
-    let device = sb.data().journal.device();
-    Buffer::read_verified(device, at.get(), kind::EXTENT_NODE, |bytes| {
+    let volume = sb.data();
+    let kind = volume.remembered(kind::EXTENT_NODE);
+    Buffer::read_verified(volume.journal.device(), at.get(), kind, |bytes| {
         let valid = |start, count| may_own(sb, start, count);
         expected
             .verify(bytes, inode.data().checksum(), valid)
