@@ -198,11 +198,21 @@ pub(crate) fn return_unused(
     Ok(())
 }
 
-/// What [`free`] of `count` blocks in a row may change.
-pub(crate) fn free_credits(sb: &SuperBlock, count: u64) -> Credits {
-    let per_group = u64::from(sb.data().layout.geometry.blocks_per_group());
-    let groups = count.checked_div(per_group).unwrap_or(0) + 2;
-    Credits::blocks(u32::try_from(2 * groups).unwrap_or(u32::MAX))
+/// What [`free`] of up to `count` blocks in a row may change: the bitmap of each group that they can lie in,
+/// and the blocks of descriptors, which many groups in a row share.
+pub(crate) fn free_credits(sb: &SuperBlock, count: u32) -> Credits {
+    let geometry = &sb.data().layout.geometry;
+    // The first and the last group need not lie in the run as a whole.
+    let groups = |per_group: u32| match count.checked_sub(2) {
+        Some(inner) => inner.checked_div(per_group).unwrap_or(inner) + 2,
+        None => count,
+    };
+    let bitmaps = groups(geometry.blocks_per_group());
+    let descriptors = match bitmaps.checked_sub(2) {
+        Some(inner) => inner / geometry.descs_per_block().max(1) + 2,
+        None => bitmaps,
+    };
+    Credits::blocks(bitmaps.saturating_add(descriptors))
 }
 
 /// Frees a run of blocks, which may lie in several groups. They are available after the commit of the

@@ -6,6 +6,7 @@ use ext4::extent::Expected;
 use ext4::extent::Footprint;
 use ext4::extent::NodeReader;
 use ext4::extent::NodeStore;
+use ext4::extent::State;
 use ext4::BlockCount;
 use ext4::Checksummer;
 use ext4::Corrupt;
@@ -27,9 +28,6 @@ use crate::inode;
 use crate::volume::kind;
 use crate::Inode;
 use crate::SuperBlock;
-
-/// How many groups a run of blocks as long as an extent can lie in.
-const GROUPS_PER_EXTENT: u32 = 2;
 
 /// Why a tree cannot be used.
 pub(super) enum Failure {
@@ -172,7 +170,7 @@ impl<'t> NodeStore for Store<'t> {
     }
 
     fn has_room(&mut self, nodes: Footprint, extents: usize) -> bool {
-        let credits = credits(nodes) + free_credits(extents as u32);
+        let credits = credits(nodes) + free_credits(self.inode.sb(), extents as u32);
         self.txn.has(credits).unwrap_or(false)
     }
 }
@@ -188,6 +186,7 @@ pub(super) fn credits(nodes: Footprint) -> Credits {
 }
 
 /// What freeing the blocks of some extents may change.
-pub(super) fn free_credits(extents: u32) -> Credits {
-    Credits::blocks(extents * GROUPS_PER_EXTENT * blocks::ALLOCATE_CREDITS.block_count())
+pub(super) fn free_credits(sb: &SuperBlock, extents: u32) -> Credits {
+    let one = blocks::free_credits(sb, State::Written.max_len().into());
+    Credits::blocks(one.block_count().saturating_mul(extents))
 }

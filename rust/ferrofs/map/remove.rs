@@ -34,7 +34,7 @@ fn is_metadata(inode: &Inode) -> bool {
 /// What one step may change.
 fn step_credits(inode: &Inode) -> Credits {
     let depth = super::change::depth(inode);
-    let credits = nodes::credits(Footprint::of_remove(depth)) + nodes::free_credits(1);
+    let credits = nodes::credits(Footprint::of_remove(depth)) + nodes::free_credits(inode.sb(), 1);
     if is_metadata(inode) {
         credits + Credits::blocks(0).with_revokes(METADATA_AT_ONCE)
     } else {
