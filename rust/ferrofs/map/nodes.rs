@@ -11,6 +11,7 @@ use ext4::BlockCount;
 use ext4::Checksummer;
 use ext4::Corrupt;
 use ext4::PhysicalBlock;
+use kernel::error::code::ENOSPC;
 use kernel::prelude::*;
 use vfs::buffer::Buffer;
 use vfs::buffer::OwnedBufferData;
@@ -163,6 +164,10 @@ impl<'t> NodeStore for Store<'t> {
 
     fn free(&mut self, at: PhysicalBlock) -> Result<(), Failure> {
         let sb = self.inode.sb();
+        // What an insertion has allocated is freed when it fails, for which no revoke was asked for.
+        if !self.txn.has(Credits::blocks(0).with_revokes(1))? {
+            return Err(ENOSPC.into());
+        }
         self.txn.revoke(at.get())?;
         blocks::free(self.txn, sb, at, 1)?;
         self.inode.sub_bytes(sb.block_size().into());
