@@ -287,6 +287,8 @@ pub(crate) fn create(
 /// The data of `count` blocks from `start` on is on the disk: makes them written, and moves the size on
 /// disk up to `new_disk_size` if it is less, in one transaction unless there are very many extents.
 ///
+/// In several transactions, the size moves with each of them: nothing written lies behind it after a crash.
+///
 /// Blocks that are written already, or holes by now, are left alone. Sleeps, not within a transaction.
 pub(crate) fn convert(
     inode: &Inode,
@@ -301,10 +303,13 @@ pub(crate) fn convert(
     let mut at = range.start;
     loop {
         let progress = convert_some(&txn, inode, at, range.end);
-        if let Ok(Progress::Done) = progress {
-            if let Some(size) = new_disk_size {
-                inode.data().grow_disk_size(size);
-            }
+        let converted = match progress {
+            Ok(Progress::Done) => u64::MAX,
+            Ok(Progress::Partial(next)) => u64::from(next.get()) << inode.block_bits(),
+            Err(_) => 0,
+        };
+        if let Some(size) = new_disk_size {
+            inode.data().grow_disk_size(size.min(converted));
         }
         inode::update(&txn, inode)?;
         inode.data().note_data_change(txn.tid());
