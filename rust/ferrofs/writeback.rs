@@ -137,6 +137,12 @@ impl Pass<'_> {
             at = dirty.end;
             match self.write_range(control, &mut folio, dirty.clone(), end) {
                 Ok(()) => written += dirty.len(),
+                Err(error) if error == ENOMEM => {
+                    // Nothing is lost: the kernel tries again.
+                    folio.keep_dirty_from(dirty.start);
+                    result = Err(error);
+                    break;
+                }
                 Err(error) => {
                     // The data is lost to the disk: whoever syncs the file is told. The folio must not
                     // stay dirty for ever, and its reservation must not either.

@@ -372,10 +372,7 @@ impl<F: FileSystem> LockedFolio<F> {
     /// Marks the blocks that `bytes` touches, and with them the folio and the inode, as dirty.
     /// Accounts the folio as dirty. Nothing happens to a folio that was truncated.
     pub fn mark_dirty(&self, bytes: Range<usize>) {
-        let Some(inode) = self.inode() else {
-            return;
-        };
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.inode().is_none() {
             return;
         }
         let whole = bytes.start == 0 && bytes.end >= self.size();
@@ -387,8 +384,15 @@ impl<F: FileSystem> LockedFolio<F> {
         if let Some(state) = state {
             state.set_dirty(bytes);
         }
-        // SAFETY: The folio is locked and in this mapping.
-        unsafe { bindings::filemap_dirty_folio(inode.mapping_ptr(), self.as_ptr()) };
+        self.mark_dirty_again();
+    }
+
+    /// Marks the folio and the inode as dirty, and leaves it to the state which of its blocks are.
+    pub(crate) fn mark_dirty_again(&self) {
+        if let Some(inode) = self.inode() {
+            // SAFETY: The folio is locked and in this mapping.
+            unsafe { bindings::filemap_dirty_folio(inode.mapping_ptr(), self.as_ptr()) };
+        }
     }
 
     /// Whether one of the blocks that `bytes` touches is dirty.

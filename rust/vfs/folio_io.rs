@@ -205,8 +205,8 @@ pub(crate) unsafe fn settle_read(
 }
 
 /// A locked folio that is being written to disk. Dropping it says that all was added that is to be
-/// written: all of it is marked as clean and it is unlocked; its writeback ends when the last of it
-/// has arrived.
+/// written: what was not [kept back](Self::keep_dirty_from) is marked as clean and it is unlocked; its
+/// writeback ends when the last of it has arrived.
 ///
 /// # Invariants
 ///
@@ -216,6 +216,8 @@ pub struct WritingFolio<F: FileSystem> {
     folio: LockedFolio<F>,
     /// Bytes in bios.
     added: usize,
+    /// From this byte on what is dirty stays so.
+    kept_from: usize,
 }
 
 impl<F: FileSystem> Deref for WritingFolio<F> {
@@ -242,7 +244,17 @@ impl<F: FileSystem> WritingFolio<F> {
         // SAFETY: The folio is locked, in its mapping and not under writeback.
         unsafe { bindings::folio_start_writeback(folio.as_ptr()) };
         // INVARIANT: It is under writeback now.
-        Ok(Self { folio, added: 0 })
+        Ok(Self {
+            added: 0,
+            kept_from: folio.size(),
+            folio,
+        })
+    }
+
+    /// Dirty blocks that end behind byte `offset` cannot be written now and stay dirty, for a later
+    /// writeback. They may have been added to a bio: then they are written twice.
+    pub fn keep_dirty_from(&mut self, offset: usize) {
+        self.kept_from = self.kept_from.min(offset);
     }
 
     /// The inode.
@@ -301,16 +313,25 @@ impl<F: FileSystem> WritingFolio<F> {
 impl<F: FileSystem> Drop for WritingFolio<F> {
     fn drop(&mut self) {
         let rest = self.size() - self.added;
+        let kept = self.kept_from < self.size();
         if let Some(state) = self.folio.state() {
             // Blocks past the end of the file may be marked, too, when a mapping dirtied the folio.
-            state.clear_dirty(0..self.size());
+            state.clear_dirty(0..self.kept_from);
+            if kept {
+                self.folio.mark_dirty_again();
+            }
             if rest != 0 {
                 // SAFETY: The rest of the folio's bytes was in no bio.
                 unsafe { settle_write(self.as_ptr(), rest) };
             }
-        } else if rest != 0 {
-            // SAFETY: Nothing was added: a folio without state travels in one piece.
-            unsafe { settle_write(self.as_ptr(), rest) };
+        } else {
+            if kept {
+                self.folio.mark_dirty_again();
+            }
+            if rest != 0 {
+                // SAFETY: Nothing was added: a folio without state travels in one piece.
+                unsafe { settle_write(self.as_ptr(), rest) };
+            }
         }
     }
 }
