@@ -22,10 +22,12 @@ use ext4::PhysicalBlock;
 use kernel::error::code::EFBIG;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::sync::CondVar;
 use kernel::sync::Mutex;
 use kernel::sync::SetOnce;
 use vfs::block_device::OpenDevice;
 use vfs::journal::CommitListener;
+use vfs::journal::Journal;
 
 mod bitmap;
 pub(crate) mod blocks;
@@ -59,6 +61,9 @@ struct Core {
     /// What was freed by transactions that are not committed. Taken with a group's lock held.
     #[pin]
     waiting: Mutex<Waiting>,
+    /// Told when the runs of a committed transaction have become available.
+    #[pin]
+    released: CondVar,
     discard: AtomicBool,
 }
 
@@ -72,6 +77,7 @@ impl Allocator {
                 zone: SetOnce::new(),
                 space <- Space::new(),
                 waiting <- kernel::new_mutex!(Waiting::new(), "ferrofs_freed"),
+                released <- kernel::new_condvar!("ferrofs_released"),
                 discard: AtomicBool::new(false),
             }? Error),
             GFP_KERNEL,
@@ -136,7 +142,7 @@ impl Allocator {
     /// Sets `count` blocks aside for data that will be written later. `privileged` ones may use what is
     /// kept back from others. `ENOSPC` when there are not as many.
     ///
-    /// Blocks that wait for a commit do not count; see [`Self::commit_may_help`].
+    /// Blocks that wait for a commit do not count; see [`Self::release_pending`].
     pub(crate) fn reserve(&self, count: u32, privileged: bool) -> Result {
         self.0.space.reserve(count, privileged)
     }
@@ -146,10 +152,14 @@ impl Allocator {
         self.0.space.give_back(count);
     }
 
-    /// Whether there are freed blocks that the next commit makes free: after `ENOSPC`, and outside of any
-    /// transaction, force a commit and try again.
-    pub(crate) fn commit_may_help(&self) -> bool {
-        self.0.space.pending() > 0
+    /// After `ENOSPC`, outside of any transaction: makes the blocks available that wait for a commit.
+    /// Returns whether there were any, so that trying again makes sense. Sleeps.
+    pub(crate) fn release_pending(&self, journal: &Journal) -> Result<bool> {
+        if self.0.space.pending() <= 0 {
+            return Ok(false);
+        }
+        self.0.release_all(journal)?;
+        Ok(true)
     }
 
     /// Whether one of the blocks from `start` on holds metadata that belongs to no file.

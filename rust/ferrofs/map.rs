@@ -342,11 +342,7 @@ pub(crate) fn reserve(inode: &Inode, start: impl Into<u32>, count: u32) -> Resul
 /// whether trying again makes sense.
 pub(crate) fn wait_for_space(sb: &SuperBlock) -> Result<bool> {
     let volume = sb.data();
-    if !volume.alloc.commit_may_help() {
-        return Ok(false);
-    }
-    volume.journal.force_commit()?;
-    Ok(true)
+    volume.alloc.release_pending(&volume.journal)
 }
 
 /// Gives up the delayed blocks among `count` blocks from `start` on: they are holes again. The others

@@ -71,7 +71,7 @@ pub(crate) struct Blocks {
 /// Allocates a run of blocks, at or near the goal and as long as wanted if there is one.
 ///
 /// Takes [`ALLOCATE_CREDITS`]. `ENOSPC` when there is none that the caller may have; see
-/// [`commit_may_help`](super::Allocator::commit_may_help).
+/// [`release_pending`](super::Allocator::release_pending).
 pub(crate) fn allocate(
     txn: &Transaction<'_>,
     sb: &SuperBlock,

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use kernel::prelude::*;
 use vfs::journal::CommitListener;
+use vfs::journal::Journal;
 use vfs::journal::Tid;
 use vfs::memory::NoFs;
 
@@ -56,6 +57,8 @@ pub(super) struct Waiting {
     commit: KVVec<Freed>,
     /// Committed, and being made available one after the other.
     release: KVVec<Freed>,
+    /// The last transaction that was seen to the end of that.
+    released: Option<Tid>,
 }
 
 impl Waiting {
@@ -63,7 +66,15 @@ impl Waiting {
         Self {
             commit: KVVec::new(),
             release: KVVec::new(),
+            released: None,
         }
+    }
+
+    /// The last transaction of which runs are still waiting.
+    fn last_tid(&self) -> Option<Tid> {
+        let all = Iterator::chain(self.commit.iter(), self.release.iter());
+        all.map(|run| run.tid)
+            .reduce(|last, tid| if tid.is_at_least(last) { tid } else { last })
     }
 
     /// The runs in a group.
@@ -124,6 +135,21 @@ impl Core {
         }
     }
 
+    /// Has the transactions committed that have freed blocks, and waits until those are available. Sleeps;
+    /// not within a transaction.
+    pub(super) fn release_all(&self, journal: &Journal) -> Result {
+        let Some(last) = self.waiting.lock().last_tid() else {
+            return Ok(());
+        };
+        journal.complete(last)?;
+        // Who waits for a commit is let go before the journal tells its listener.
+        let mut waiting = self.waiting.lock();
+        while !waiting.released.is_some_and(|tid| tid.is_at_least(last)) {
+            self.released.wait(&mut waiting);
+        }
+        Ok(())
+    }
+
     /// Tells the device that a run is not needed any more, if the mount asks for that.
     pub(super) fn discard_run(&self, run: &Freed) {
         if !self.discard.load(Relaxed) {
@@ -159,10 +185,12 @@ impl CommitListener for Core {
         self.waiting.lock().commit(tid);
         loop {
             let next = self.waiting.lock().release.last().copied();
-            let Some(run) = next else { return };
-            if self.release_run(&run).is_err() {
-                return;
+            match next {
+                Some(run) if self.release_run(&run).is_ok() => {}
+                _ => break,
             }
         }
+        self.waiting.lock().released = Some(tid);
+        self.released.notify_all();
     }
 }
