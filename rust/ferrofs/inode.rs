@@ -23,6 +23,7 @@ use vfs::journal::Tid;
 use vfs::time::Timestamp;
 
 use crate::dir;
+use crate::map;
 use crate::map::MapState;
 use crate::truncate;
 use crate::writeback;
@@ -254,9 +255,14 @@ pub(crate) fn write(inode: &Inode, wait: bool) -> Result {
 
 /// The inode leaves memory. Without links, it leaves the disk as well.
 pub(crate) fn evict(inode: &Inode) {
-    if inode.nlink() != 0 || inode.sb().is_read_only() {
-        return;
+    if inode.nlink() == 0 && !inode.sb().is_read_only() {
+        delete(inode);
     }
+    // There is something left after an error only.
+    map::abandon(inode);
+}
+
+fn delete(inode: &Inode) {
     if let Err(error) = truncate::delete(inode) {
         // It stays in the orphan list: the next mount, or e2fsck, frees it.
         pr_err!(

@@ -338,6 +338,20 @@ pub(crate) fn reserve(inode: &Inode, start: impl Into<u32>, count: u32) -> Resul
     }
 }
 
+/// The inode leaves memory, and with it what was written there and never got to the disk: gives back what is
+/// reserved for that. Sleeps.
+pub(crate) fn abandon(inode: &Inode) {
+    let reserved = |tree: &Tree| tree.cache.delayed().saturating_add(tree.reserved_nodes);
+    let map = &inode.data().map;
+    if reserved(&map.tree.read()) == 0 {
+        return;
+    }
+    let mut map = map.lock();
+    inode.sb().data().alloc.release(reserved(&map.tree));
+    map.tree.cache = Cache::new();
+    map.tree.reserved_nodes = 0;
+}
+
 /// After `ENOSPC`, outside of any transaction: makes blocks available that were freed lately. Returns
 /// whether trying again makes sense.
 pub(crate) fn wait_for_space(sb: &SuperBlock) -> Result<bool> {
