@@ -140,7 +140,12 @@ fn allocate_in(
     if marked.is_err() {
         state.bad_inodes = true;
         group.free_inodes.store(0, Relaxed);
-        return Ok(None);
+        drop(state);
+        // The next group takes credits as well.
+        return match txn.extend(ALLOCATE_CREDITS)? {
+            true => Ok(None),
+            false => Err(error::EFSCORRUPTED),
+        };
     }
     group.free_inodes.fetch_sub(1, Relaxed);
     group.directories.fetch_add(directory.into(), Relaxed);
