@@ -13,6 +13,7 @@ use vfs::attr::Stat;
 use vfs::fileattr::FileAttributes;
 use vfs::idmap::IdMap;
 
+use crate::file::check_mutable;
 use crate::inode;
 use crate::map;
 use crate::resize;
@@ -60,6 +61,8 @@ pub(crate) fn getattr_file(idmap: &IdMap, inode: &Inode, wanted: u32, stat: &mut
 pub(crate) fn setattr(attributes: &mut Attributes<'_, Ferrofs>) -> Result {
     attributes.prepare()?;
     let inode = attributes.inode();
+    // The kernel checks it for some changes only.
+    check_mutable(inode)?;
     if let Some(size) = attributes.size() {
         // The kernel lets no negative size come here.
         let size = u64::try_from(size).map_err(|_| EINVAL)?;
@@ -120,6 +123,9 @@ pub(crate) fn fileattr_set(inode: &Inode, attributes: &FileAttributes) -> Result
     let new = old
         .without(InodeFlags::USER_MODIFIABLE)
         .with(wanted.and(InodeFlags::USER_MODIFIABLE));
+    if old.contains(InodeFlags::IMMUTABLE) && new.contains(InodeFlags::IMMUTABLE) && new != old {
+        return Err(EPERM);
+    }
     // Those which would change how the file is stored.
     let stored = InodeFlags::EXTENTS
         .with(InodeFlags::JOURNAL_DATA)

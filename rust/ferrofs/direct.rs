@@ -20,6 +20,7 @@ use vfs::iomap::Request;
 use crate::completion;
 use crate::extent_status::Status;
 use crate::extents;
+use crate::file::check_mutable;
 use crate::map;
 use crate::write;
 use crate::Ferrofs;
@@ -73,6 +74,7 @@ fn write_shared(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<O
     if !is_simple(inode, kiocb, from) {
         return Ok(None);
     }
+    check_mutable(inode)?;
     if kiocb.write_checks(from)? == 0 {
         return Ok(Some(0));
     }

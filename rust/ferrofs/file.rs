@@ -13,6 +13,7 @@ use vfs::file;
 use vfs::file::Features;
 use vfs::file::Opening;
 use vfs::folio::LockedFolio;
+use vfs::inode::flags;
 use vfs::inode::NewInode;
 use vfs::iomap;
 use vfs::readahead::Readahead;
@@ -47,6 +48,18 @@ pub(crate) fn set_operations(inode: &mut NewInode<Ferrofs>) -> Result {
 pub(crate) fn check_writable(inode: &Inode) -> Result {
     if inode.sb().data().journal.is_aborted() {
         return Err(EROFS);
+    }
+    Ok(())
+}
+
+/// Fails changes of a file that became immutable when it was open for writing already.
+///
+/// # Errors
+///
+/// `EPERM`.
+pub(crate) fn check_mutable(inode: &Inode) -> Result {
+    if inode.has_flags(flags::IMMUTABLE) {
+        return Err(EPERM);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use vfs::memory::NoFs;
 use vfs::vm;
 use vfs::vm::WriteFault;
 
+use crate::file::check_mutable;
 use crate::map;
 use crate::write;
 use crate::Ferrofs;
@@ -24,6 +25,7 @@ impl vm::Operations for Mappings {
     /// shows here, as `SIGBUS`, and not when the data has nowhere to go.
     fn page_mkwrite(fault: &WriteFault<'_, Ferrofs>) -> Result<Option<LockedFolio<Ferrofs>>> {
         let inode = fault.inode();
+        check_mutable(inode)?;
         let _fault = inode.start_page_fault();
         file::update_time(fault.file())?;
         // Keeps holes from being punched between the reservation and the fault's end.

@@ -58,6 +58,7 @@ pub(crate) fn buffered(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> R
 /// inode's lock held exclusively.
 pub(crate) fn checks(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
     let inode = kiocb.inode();
+    file::check_mutable(inode)?;
     let count = kiocb.write_checks(from)?;
     if count == 0 {
         return Ok(0);

@@ -318,5 +318,42 @@ pub fn flags(bench: &Bench) -> anyhow::Result<()> {
     anyhow::ensure!(fs::read_to_string(bench.path("append"))? == "append+");
     chattr("-i", "immutable")?;
     chattr("-a", "append")?;
+    late(bench)?;
     fs::remove_file(bench.path("immutable")).context("removing what is immutable no more")
+}
+
+/// A file becomes immutable when it is open for writing already, and mapped.
+fn late(bench: &Bench) -> anyhow::Result<()> {
+    const MAPPED: &str = "import mmap, subprocess, sys\n\
+        f = open(sys.argv[1], 'r+b')\n\
+        m = mmap.mmap(f.fileno(), 0)\n\
+        subprocess.check_call(['chattr', '+i', sys.argv[1]])\n\
+        m[0] = 1\n";
+    const SIGBUS: i32 = 7;
+
+    let path = bench.path("late");
+    fs::write(&path, vec![1; 8192])?;
+    let file = fs::OpenOptions::new().write(true).open(&path)?;
+    let name = crate::bench::text(&path);
+    let output = run("python3", &["-c", MAPPED, name])?;
+    anyhow::ensure!(
+        output.status == 128 + SIGBUS,
+        "written through a mapping: {output:?}"
+    );
+    let is_refused = |result: std::io::Result<()>| {
+        result.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    use std::os::unix::fs::FileExt;
+    anyhow::ensure!(
+        is_refused(file.write_all_at(&[2], 0)),
+        "written by who had it open"
+    );
+    anyhow::ensure!(is_refused(file.set_len(1)), "cut by who had it open");
+    anyhow::ensure!(
+        run("chattr", &["+d", name])?.status != 0,
+        "another flag was set"
+    );
+    must("chattr", &["-i", name])?;
+    anyhow::ensure!(fs::read(&path)? == vec![1; 8192], "it was changed");
+    Ok(())
 }
