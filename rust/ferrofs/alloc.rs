@@ -134,6 +134,11 @@ impl Allocator {
         self.0.space.unreserved()
     }
 
+    /// The number of blocks that are kept back for the maps of files.
+    pub(crate) fn pool_blocks(&self) -> u64 {
+        self.0.space.pool()
+    }
+
     /// The number of free inodes.
     pub(crate) fn free_inodes(&self) -> u32 {
         self.0.space.free_inodes()

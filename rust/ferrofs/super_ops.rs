@@ -37,7 +37,8 @@ pub(crate) fn statfs(sb: &SuperBlock) -> Result<StatFs> {
         block_size: geometry.block_size().bytes() as u32,
         blocks: geometry.blocks_count().get().saturating_sub(overhead),
         free,
-        available: free.saturating_sub(reserved),
+        // Nobody gets what the maps of files may need.
+        available: free.saturating_sub(reserved.saturating_add(volume.alloc.pool_blocks())),
         files: geometry.inodes_count().into(),
         free_files: volume.alloc.free_inodes().into(),
         name_length: NAME_LENGTH,

@@ -95,6 +95,10 @@ impl Space {
         (self.available.sum() + self.pending.sum()).max(0) as u64
     }
 
+    pub(super) fn pool(&self) -> u64 {
+        self.pool.load(Relaxed)
+    }
+
     pub(super) fn free_inodes(&self) -> u32 {
         u32::try_from(self.free_inodes.sum().max(0)).unwrap_or(u32::MAX)
     }
