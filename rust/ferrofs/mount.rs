@@ -19,6 +19,7 @@ use ext4::BlockSize;
 use ext4::InodeNumber;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use vfs::block_device::SECTOR_SIZE;
 use vfs::buffer::Buffer;
 use vfs::context::Log;
 use vfs::journal::Journal;
@@ -234,7 +235,12 @@ fn set_limits(sb: &mut NewSuperBlock<'_, Ferrofs>, layout: &ValidSuperblock) {
     sb.set_uuid(&layout.uuid);
     // Logical blocks have 32 bits, and the last number stands for "none".
     let bits = layout.geometry.block_size().bits();
-    sb.set_max_bytes(((u64::from(u32::MAX) << bits) - 1).min(i64::MAX as u64) as i64);
+    let mut max = (u64::from(u32::MAX) << bits) - 1;
+    if !layout.features.ro_compat(RoCompat::HUGE_FILE) {
+        // The space that a file takes is counted in 32 bits, in sectors.
+        max = max.min((u64::from(u32::MAX) * SECTOR_SIZE) >> bits << bits);
+    }
+    sb.set_max_bytes(max.min(i64::MAX as u64) as i64);
     sb.set_max_links(0);
     let (first, last) = inode::time_range(layout.geometry.inode_size());
     let granularity = if layout.geometry.inode_size() > ext4::inode::BASE_SIZE {
@@ -261,14 +267,14 @@ fn describe(sb: &NewSuperBlock<'_, Ferrofs>, layout: &ValidSuperblock, settings:
 /// Brings the mount to life.
 pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
     let volume = sb.data();
+    // An earlier mount may have left blocks in memory that it found good, and that were changed since.
+    sb.invalidate_device();
     // Opening the journal writes to it. What can be refused is refused before; but descriptors that a
     // replay is going to bring up to date say nothing yet.
     if !volume.layout.features.incompat(Incompat::RECOVER) {
         check_descriptors(sb)?;
     }
     open_journal(sb)?;
-    // An earlier mount may have left blocks in memory that it found good, and that were changed since.
-    sb.invalidate_device();
     check_unchanged(sb)?;
     volume.alloc.load(sb)?;
     if !sb.is_read_only() {
