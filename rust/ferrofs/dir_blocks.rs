@@ -17,19 +17,12 @@ use core::ops::Deref;
 use core::ops::DerefMut;
 
 use ext4::dir::BlockKind;
-use ext4::dir::DirFeatures;
 use ext4::dir::DirFormat;
 use ext4::dir::DirReader;
 use ext4::dir::DirStore;
 use ext4::dir::Directory;
 use ext4::dir::DirectoryError;
-use ext4::features::Compat;
-use ext4::features::Incompat;
-use ext4::hash::HashVersion;
-use ext4::hash::NameHasher;
-use ext4::hash::Signedness;
 use ext4::inode::InodeFlags;
-use ext4::superblock::DirectoryHash;
 use ext4::Corrupt;
 use ext4::LogicalBlock;
 use ext4::PhysicalBlock;
@@ -89,35 +82,7 @@ impl DirError {
 
 /// What the format of the directory `dir` depends on.
 pub(crate) fn format(dir: &Inode) -> DirFormat {
-    let layout = &dir.sb().data().layout;
-    let hash = &layout.hash;
-    DirFormat {
-        block_size: layout.geometry.block_size(),
-        inode_count: layout.geometry.inodes_count(),
-        checksum: dir.data().checksum(),
-        features: DirFeatures {
-            filetype: layout.features.incompat(Incompat::FILETYPE),
-            dir_index: layout.features.compat(Compat::DIR_INDEX),
-            large_dir: layout.features.incompat(Incompat::LARGE_DIR),
-        },
-        hasher: hasher(hash),
-    }
-}
-
-/// How new indexes hash names. Versions 3 to 5 are 0 to 2 with unsigned bytes.
-fn hasher(hash: &DirectoryHash) -> NameHasher {
-    let version = hash.default_version;
-    let (version, unsigned) = match version.checked_sub(3) {
-        Some(version) => (version, true),
-        None => (version, hash.unsigned),
-    };
-    let signedness = if unsigned {
-        Signedness::Unsigned
-    } else {
-        Signedness::Signed
-    };
-    let version = HashVersion::from_raw(version).unwrap_or(HashVersion::HalfMd4);
-    NameHasher::new(version, signedness, hash.seed)
+    DirFormat::with_checksum(&dir.sb().data().layout, dir.data().checksum())
 }
 
 /// The directory `dir`, to look at.

@@ -70,10 +70,20 @@ pub struct DirFormat {
 impl DirFormat {
     /// For the directory `inode` of a filesystem. `generation` is the one in the inode.
     pub fn new(superblock: &ValidSuperblock, inode: InodeNumber, generation: u32) -> Self {
+        let checksum = superblock
+            .checksum
+            .map(|checksum| checksum.for_inode(inode, generation));
+        Self::with_checksum(superblock, checksum)
+    }
+
+    /// For a directory whose [checksum](Self::checksum) is known.
+    pub fn with_checksum(superblock: &ValidSuperblock, checksum: Option<Checksummer>) -> Self {
         let features = superblock.features;
         let hash = superblock.hash;
-        // Versions 3 to 5 are 0 to 2 as unsigned; an index never says these numbers.
-        let version = HashVersion::from_raw(hash.default_version % 3);
+        // Versions 3 to 5 are 0 to 2 with unsigned bytes. An index never says these numbers: who reads
+        // it goes by the flag in the superblock, and so must who makes it.
+        let version = hash.default_version;
+        let version = HashVersion::from_raw(version.checked_sub(3).unwrap_or(version));
         let signedness = if hash.unsigned {
             Signedness::Unsigned
         } else {
@@ -82,9 +92,7 @@ impl DirFormat {
         Self {
             block_size: superblock.geometry.block_size(),
             inode_count: superblock.geometry.inodes_count(),
-            checksum: superblock
-                .checksum
-                .map(|checksum| checksum.for_inode(inode, generation)),
+            checksum,
             features: DirFeatures {
                 filetype: features.incompat(Incompat::FILETYPE),
                 dir_index: features.compat(Compat::DIR_INDEX),
