@@ -4,6 +4,8 @@
 //!
 //! POSIX ACLs are not among them: see [`crate::acl`].
 
+use core::marker::PhantomData;
+
 use ext4::xattr::NameIndex;
 use kernel::error::code::EOPNOTSUPP;
 use kernel::prelude::*;
@@ -21,94 +23,88 @@ use super::CAP_SYS_ADMIN;
 use crate::options::Flags;
 use crate::Ferrofs;
 use crate::Inode;
+use crate::SuperBlock;
 
 static TABLE: [HandlerRef<Ferrofs>; 4] = [
-    HandlerRef::new::<User>(),
-    HandlerRef::new::<Trusted>(),
-    HandlerRef::new::<Security>(),
+    HandlerRef::new::<Prefixed<User>>(),
+    HandlerRef::new::<Prefixed<Trusted>>(),
+    HandlerRef::new::<Prefixed<Security>>(),
     HandlerRef::END,
 ];
 
 /// The handlers of all attributes that have a name.
 pub(crate) const HANDLERS: Handlers<Ferrofs> = Handlers::new(&TABLE);
 
-/// `user.`: whatever the users of a file want to keep with it.
-struct User;
+/// The attributes with names of one prefix.
+trait Namespace: Send + Sync + 'static {
+    /// The prefix.
+    const PREFIX: &'static CStr;
+    /// What stands for it on the disk.
+    const INDEX: NameIndex;
 
-fn check_user(sb: &crate::SuperBlock) -> Result {
-    if sb.data().settings().has(Flags::USER_XATTR) {
+    /// Whether the mount has them: `EOPNOTSUPP` if not. The kernel has checked permissions.
+    fn check(_sb: &SuperBlock) -> Result {
         Ok(())
-    } else {
-        Err(EOPNOTSUPP)
+    }
+
+    /// Whether the current task may see them in a list.
+    fn can_list(sb: &SuperBlock) -> bool {
+        Self::check(sb).is_ok()
     }
 }
 
-#[vtable]
-impl Handler for User {
-    type FileSystem = Ferrofs;
+/// `user.`: whatever the users of a file want to keep with it.
+struct User;
 
+impl Namespace for User {
     const PREFIX: &'static CStr = c"user.";
+    const INDEX: NameIndex = NameIndex::USER;
 
-    fn can_list(dentry: &Dentry<Ferrofs>) -> bool {
-        check_user(dentry.sb()).is_ok()
-    }
-
-    fn get(inode: &Inode, name: &[u8], value: ValueBuffer<'_>) -> Result<usize> {
-        check_user(inode.sb())?;
-        super::get(inode, checked_name(NameIndex::USER, name)?, value)
-    }
-
-    fn set(
-        _idmap: &IdMap,
-        inode: &Inode,
-        name: &[u8],
-        value: Option<&[u8]>,
-        mode: SetMode,
-    ) -> Result {
-        check_user(inode.sb())?;
-        super::set_now(inode, checked_name(NameIndex::USER, name)?, value, mode)
+    fn check(sb: &SuperBlock) -> Result {
+        if sb.data().settings().has(Flags::USER_XATTR) {
+            Ok(())
+        } else {
+            Err(EOPNOTSUPP)
+        }
     }
 }
 
 /// `trusted.`: for system administration.
 struct Trusted;
 
-#[vtable]
-impl Handler for Trusted {
-    type FileSystem = Ferrofs;
-
+impl Namespace for Trusted {
     const PREFIX: &'static CStr = c"trusted.";
+    const INDEX: NameIndex = NameIndex::TRUSTED;
 
-    fn can_list(_dentry: &Dentry<Ferrofs>) -> bool {
+    fn can_list(_sb: &SuperBlock) -> bool {
         capable(CAP_SYS_ADMIN)
-    }
-
-    fn get(inode: &Inode, name: &[u8], value: ValueBuffer<'_>) -> Result<usize> {
-        super::get(inode, checked_name(NameIndex::TRUSTED, name)?, value)
-    }
-
-    fn set(
-        _idmap: &IdMap,
-        inode: &Inode,
-        name: &[u8],
-        value: Option<&[u8]>,
-        mode: SetMode,
-    ) -> Result {
-        super::set_now(inode, checked_name(NameIndex::TRUSTED, name)?, value, mode)
     }
 }
 
 /// `security.`: labels and capabilities.
 struct Security;
 
+impl Namespace for Security {
+    const PREFIX: &'static CStr = c"security.";
+    const INDEX: NameIndex = NameIndex::SECURITY;
+}
+
+/// The handler of a [`Namespace`].
+struct Prefixed<N>(PhantomData<N>);
+
 #[vtable]
-impl Handler for Security {
+impl<N: Namespace> Handler for Prefixed<N> {
     type FileSystem = Ferrofs;
 
-    const PREFIX: &'static CStr = c"security.";
+    const PREFIX: &'static CStr = N::PREFIX;
+
+    fn can_list(dentry: &Dentry<Ferrofs>) -> bool {
+        N::can_list(dentry.sb())
+    }
 
     fn get(inode: &Inode, name: &[u8], value: ValueBuffer<'_>) -> Result<usize> {
-        super::get(inode, checked_name(NameIndex::SECURITY, name)?, value)
+        N::check(inode.sb())?;
+        super::get(inode, checked_name(N::INDEX, name)?, value)
     }
 
     fn set(
@@ -118,6 +114,7 @@ impl Handler for Security {
         value: Option<&[u8]>,
         mode: SetMode,
     ) -> Result {
-        super::set_now(inode, checked_name(NameIndex::SECURITY, name)?, value, mode)
+        N::check(inode.sb())?;
+        super::set_now(inode, checked_name(N::INDEX, name)?, value, mode)
     }
 }
