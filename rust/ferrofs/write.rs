@@ -211,9 +211,9 @@ pub(crate) fn zero_partial_block(inode: &Inode, from: u64) -> Result<bool> {
         },
         Status::Delayed | Status::Written(_) => inode.write_begin_folio(None, from, 1)?,
     };
-    let start = (from - folio.pos()) as usize;
     // A block on its way to the disk for the first time has data that the map does not know of yet.
     folio.wait_writeback();
+    let start = (from - folio.pos()) as usize;
     let end = (from | mask) + 1;
     let end = (end - folio.pos()) as usize;
     let block_start = start & !(mask as usize);

@@ -21,7 +21,7 @@ const SIZE: u64 = 32;
 const SUPERBLOCK: u64 = 1024;
 
 /// A fresh disk with some files, unmounted.
-fn prepare(bench: &Bench, arguments: &[&str]) -> anyhow::Result<()> {
+pub(super) fn prepare(bench: &Bench, arguments: &[&str]) -> anyhow::Result<()> {
     let size = format!("{SIZE}M");
     let mut all = arguments.to_vec();
     all.push(&size);
@@ -51,13 +51,13 @@ fn prepare(bench: &Bench, arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Changes bytes of the disk.
-fn poke(bench: &Bench, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn poke(bench: &Bench, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
     let device = OpenOptions::new().write(true).open(&bench.disk)?;
     device.write_all_at(bytes, offset)?;
     device.sync_all().context("writing to the disk")
 }
 
-fn peek(bench: &Bench, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
+pub(super) fn peek(bench: &Bench, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     File::open(&bench.disk)?.read_exact_at(&mut bytes, offset)?;
     Ok(bytes)
@@ -111,7 +111,7 @@ fn refused(bench: &Bench, what: &str, options: &str, errnos: &[Errno]) -> anyhow
     Ok(())
 }
 
-const NOT_THIS: &[Errno] = &[
+pub(super) const NOT_THIS: &[Errno] = &[
     Errno::INVAL,
     Errno::UCLEAN,
     Errno::IO,
@@ -277,7 +277,7 @@ fn debugfs_number(bench: &Bench, request: &str, label: &str) -> anyhow::Result<u
 }
 
 /// Where things lie on the disk of [`checksums`], which is another place on each disk that is made: in bytes.
-fn place_of(bench: &Bench, what: &str) -> anyhow::Result<u64> {
+pub(super) fn place_of(bench: &Bench, what: &str) -> anyhow::Result<u64> {
     const BLOCK: u64 = 1024;
     let number = |request: &str, label: &str| debugfs_number(bench, request, label);
     Ok(match what {

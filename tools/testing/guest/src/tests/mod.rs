@@ -6,6 +6,7 @@ mod attributes;
 mod broken;
 mod contents;
 mod directories;
+mod late_damage;
 mod links;
 mod memfs;
 mod programs;
@@ -218,6 +219,30 @@ pub fn all() -> &'static [Test] {
             300,
             "a wrong byte in a block of each kind",
             broken::checksums,
+        ),
+        test(
+            "last-blocks",
+            180,
+            "names made with the last blocks of a full disk",
+            space::last_blocks,
+        ),
+        test(
+            "small-groups",
+            300,
+            "large files on disks of many small groups",
+            space::small_groups,
+        ),
+        test(
+            "replayed",
+            180,
+            "a log that replaces the group descriptors by garbage",
+            late_damage::replayed,
+        ),
+        test(
+            "error-space",
+            180,
+            "what is left of files after an error has made the disk read-only",
+            late_damage::read_only,
         ),
         test(
             "random",

@@ -152,6 +152,109 @@ pub fn statfs(bench: &Bench) -> anyhow::Result<()> {
     bench.mount()
 }
 
+/// Names are made in directories of one full block each while the disk has no block left, one, two, and so on: some fail,
+/// and none leaves a directory half way to an index.
+pub fn last_blocks(bench: &Bench) -> anyhow::Result<()> {
+    const DIRECTORIES: u32 = 6;
+    const BLOCK: u64 = 1024;
+
+    bench.format(&["-b", "1024", "-m", "0", "32M"])?;
+    bench.mount()?;
+    for number in 0..DIRECTORIES {
+        let dir = bench.path(format!("dir{number}"));
+        fs::create_dir(&dir)?;
+        // Three names of 255 bytes fill a block.
+        for letter in ["a", "b", "c"] {
+            fs::write(dir.join(letter.repeat(255)), "")?;
+        }
+    }
+    // One large file takes most of the space, and files of one block, which need no space for a map, the rest.
+    let small: Vec<File> = (0..40)
+        .map(|number| File::create(bench.path(format!("small{number}"))))
+        .collect::<Result<_, _>>()?;
+    let filler = File::create(bench.path("filler"))?;
+    let mut size = 0;
+    // What is reserved for the map and turns out not to be needed is there for the next round.
+    for _ in 0..4 {
+        while let Ok(count) = filler.write_at(&[1; BLOCK as usize], size) {
+            size += count as u64;
+        }
+        filler.sync_all()?;
+    }
+    filler.set_len(size - small.len() as u64 / 2 * BLOCK)?;
+    for free in 0..DIRECTORIES {
+        let mut full = 0;
+        for file in &small {
+            if file.write_all_at(&[2; BLOCK as usize], 0).is_err() {
+                break;
+            }
+            full += 1;
+        }
+        rustix::fs::sync();
+        anyhow::ensure!(full < small.len(), "the disk cannot be filled");
+        for file in &small[full - free as usize..full] {
+            file.set_len(0)?;
+        }
+        rustix::fs::sync();
+        let path = bench.path(format!("dir{free}")).join("d".repeat(255));
+        let result = fs::write(&path, "");
+        match &result {
+            Err(error) if error.kind() != ErrorKind::StorageFull => {
+                result.context("making a name")?;
+            }
+            _ => eprintln!(
+                "{free} blocks free: {result:?}, {} blocks",
+                fs::metadata(bench.path(format!("dir{free}")))?.len() / BLOCK
+            ),
+        }
+    }
+    drop((small, filler));
+    bench.cycle_checked(&bench.fstype, "")?;
+    let mut names = 0;
+    for number in 0..DIRECTORIES {
+        names += fs::read_dir(bench.path(format!("dir{number}")))?.count();
+    }
+    anyhow::ensure!(
+        (3 * DIRECTORIES as usize + 1..4 * DIRECTORIES as usize).contains(&names),
+        "{names} names: the disk was not full, or always so"
+    );
+    Ok(())
+}
+
+/// Files of which each extent lies in many small groups are removed, truncated and replaced.
+pub fn small_groups(bench: &Bench) -> anyhow::Result<()> {
+    for arguments in [
+        &[
+            "-b", "4096", "-g", "256", "-G", "512", "-N", "4096", "-J", "size=4", "256M",
+        ][..],
+        &[
+            "-b", "1024", "-G", "64", "-N", "1024", "-J", "size=4", "256M",
+        ],
+    ] {
+        bench.format(arguments)?;
+        bench.mount()?;
+        let free = rustix::fs::statvfs(&bench.dir)?.f_bfree;
+        for round in 0..2 {
+            let path = bench.path("large");
+            let file = File::create(&path)?;
+            for number in 0..150 {
+                file.write_all_at(&vec![number as u8; 1 << 20], number << 20)?;
+            }
+            file.sync_all()?;
+            if round == 0 {
+                file.set_len(3 << 20)?;
+            }
+            fs::remove_file(&path)?;
+        }
+        rustix::fs::sync();
+        let end = rustix::fs::statvfs(&bench.dir)?.f_bfree;
+        anyhow::ensure!(end == free, "{end} blocks are free instead of {free}");
+        bench.umount()?;
+        bench.fsck()?;
+    }
+    bench.format(&["64M"])
+}
+
 /// An open file lives on without a name, and its space comes back when it is closed.
 pub fn unlinked(bench: &Bench) -> anyhow::Result<()> {
     bench.format(&["256M"])?;

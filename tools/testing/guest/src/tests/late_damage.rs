@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Damage that comes to light late: with the replay of the log, or while the disk is in use.
+
+use crate::bench::Bench;
+use crate::command::must;
+use crate::tests::broken::peek;
+use crate::tests::broken::place_of;
+use crate::tests::broken::poke;
+use crate::tests::broken::prepare;
+use crate::tests::broken::NOT_THIS;
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// A log of which the replay puts garbage where the group descriptors were, which have been looked at by then to find
+/// the log.
+pub fn replayed(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    let contents = "/tmp/descriptors";
+    let script = "/tmp/replayed.debugfs";
+    let garbage = [
+        ("zeroes", vec![0; 1024]),
+        ("ones", vec![0xff; 1024]),
+        ("random bytes", crate::rng::Rng::new(1).bytes(1024)),
+    ];
+    for (what, bytes) in garbage {
+        for features in ["metadata_csum", "^metadata_csum,^uninit_bg"] {
+            bench.format(&["-b", "1024", "-O", features, "32M"])?;
+            fs::write(contents, &bytes)?;
+            fs::write(script, format!("jo\njw -b 2 {contents}\njc\n"))?;
+            must("debugfs", &["-w", "-f", script, bench.device()])?;
+            match bench.try_mount(&bench.fstype, "") {
+                Ok(()) => {
+                    bench.umount()?;
+                    anyhow::bail!("{what} ({features}): it was mounted");
+                }
+                Err(errno) => anyhow::ensure!(
+                    NOT_THIS.contains(&errno),
+                    "{what} ({features}): {errno} is not the error for it"
+                ),
+            }
+            anyhow::ensure!(
+                peek(bench, 2048, 1024)? == bytes,
+                "{what} ({features}): the log was not replayed, which shows nothing"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a file that was written, removed and closed after an error has made the disk read-only: no space is
+/// set aside for it.
+pub fn read_only(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    bench.expect_message("Aborting journal");
+    let layout = ["-b", "1024", "-O", "^flex_bg"];
+    for journal in ["has_journal", "^has_journal"] {
+        prepare(bench, &[&layout[..], &["-O", journal]].concat())?;
+        let place = place_of(bench, "directory block")?;
+        let good = peek(bench, place, 1)?;
+        poke(bench, place, &[good[0] ^ 0x10])?;
+
+        bench.mount_with("errors=remount-ro")?;
+        let file = File::create(bench.path("victim"))?;
+        let free = || rustix::fs::statvfs(&bench.dir).map(|stat| stat.f_bfree);
+        let before = free()?;
+        file.write_all_at(&vec![1; 1 << 20], 0)?;
+        fs::remove_file(bench.path("victim"))?;
+        anyhow::ensure!(
+            free()? + 1024 <= before,
+            "{journal}: what was written does not count"
+        );
+        let listed = fs::read_dir(bench.path("dir"))?.collect::<Result<Vec<_>, _>>();
+        anyhow::ensure!(listed.is_err(), "{journal}: the damage was not found");
+        drop(file);
+        let after = free()?;
+        anyhow::ensure!(
+            after == before,
+            "{journal}: {after} blocks are free instead of {before}"
+        );
+        bench.umount()?;
+    }
+    Ok(())
+}
