@@ -42,6 +42,7 @@ use freed::Waiting;
 use groups::Group;
 pub(crate) use space::is_privileged;
 use space::Space;
+pub(crate) use zone::is_journal;
 use zone::Zone;
 
 use crate::SuperBlock;
@@ -102,7 +103,8 @@ impl Allocator {
         core.space.set(&totals);
         core.space.keep_back(sb)?;
         core.set_discard(sb);
-        if !core.zone.populate(Zone::new(zone)) || !core.groups.populate(list) {
+        let zone = zone::with_journal(sb, zone)?;
+        if !core.zone.populate(zone) || !core.groups.populate(list) {
             return Err(EINVAL);
         }
         Ok(())
@@ -167,7 +169,7 @@ impl Allocator {
         Ok(true)
     }
 
-    /// Whether one of the blocks from `start` on holds metadata that belongs to no file.
+    /// Whether one of the blocks from `start` on holds metadata that belongs to no file, or the log.
     pub(crate) fn is_system_zone(&self, start: PhysicalBlock, count: u64) -> bool {
         let zone = self.0.zone.as_ref();
         zone.is_some_and(|zone| zone.overlaps(start, count))

@@ -105,8 +105,7 @@ impl MapState {
 
     /// Takes over the root of an inode that was read, after checking it.
     pub(crate) fn load(&self, inode: &Inode, root: &[u8; ROOT_SIZE]) -> Result {
-        let sb = inode.sb();
-        extent::verify_root(root, |start, count| nodes::may_own(sb, start, count))
+        extent::verify_root(root, |start, count| nodes::may_own(inode, start, count))
             .map_err(|what| Failure::from(what).report(inode))?;
         self.set_root(*root);
         Ok(())

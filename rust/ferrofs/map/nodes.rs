@@ -20,6 +20,7 @@ use vfs::transaction::Credits;
 use vfs::transaction::Transaction;
 use vfs::transaction::Unsealed;
 
+use crate::alloc;
 use crate::alloc::blocks;
 use crate::alloc::blocks::Claim;
 use crate::alloc::blocks::Request;
@@ -69,12 +70,12 @@ impl Failure {
 }
 
 /// Whether a file may own the blocks from `start` on: they are in the file system and not part of its
-/// fixed metadata.
-pub(super) fn may_own(sb: &SuperBlock, start: PhysicalBlock, count: u16) -> bool {
-    let volume = sb.data();
+/// fixed metadata or its journal, unless the file is that.
+pub(super) fn may_own(inode: &Inode, start: PhysicalBlock, count: u16) -> bool {
+    let volume = inode.sb().data();
     let geometry = &volume.layout.geometry;
     geometry.contains(start, BlockCount::new(count.into()))
-        && !volume.alloc.is_system_zone(start, count.into())
+        && (!volume.alloc.is_system_zone(start, count.into()) || alloc::is_journal(inode))
 }
 
 fn read(inode: &Inode, at: PhysicalBlock, expected: &Expected) -> Result<Buffer, Failure> {
@@ -82,7 +83,7 @@ fn read(inode: &Inode, at: PhysicalBlock, expected: &Expected) -> Result<Buffer,
     let volume = sb.data();
     let kind = volume.remembered(kind::EXTENT_NODE);
     Buffer::read_verified(volume.journal.device(), at.get(), kind, |bytes| {
-        let valid = |start, count| may_own(sb, start, count);
+        let valid = |start, count| may_own(inode, start, count);
         expected
             .verify(bytes, inode.data().checksum(), valid)
             .map_err(|what| Failure::Corrupt(what, Some(at)))

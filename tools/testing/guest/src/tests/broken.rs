@@ -261,7 +261,7 @@ pub fn truncated(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// The number that debugfs prints after `label`.
-fn debugfs_number(bench: &Bench, request: &str, label: &str) -> anyhow::Result<u64> {
+pub(super) fn debugfs_number(bench: &Bench, request: &str, label: &str) -> anyhow::Result<u64> {
     let output = must("debugfs", &["-R", request, bench.device()])?;
     output
         .split_once(label)

@@ -4,6 +4,7 @@
 
 use crate::bench::Bench;
 use crate::command::must;
+use crate::tests::broken::debugfs_number;
 use crate::tests::broken::peek;
 use crate::tests::broken::place_of;
 use crate::tests::broken::poke;
@@ -86,4 +87,30 @@ pub fn read_only(bench: &Bench) -> anyhow::Result<()> {
         bench.umount()?;
     }
     Ok(())
+}
+
+/// A file that claims to own a block of the journal is damaged, and is not let near it.
+pub fn stolen_block(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    bench.expect_message("Aborting journal");
+    let layout = ["-b", "1024", "-O", "^flex_bg"];
+    prepare(bench, &layout)?;
+    bench.mount_reference("")?;
+    fs::write(bench.path("thief"), vec![1; 1024])?;
+    bench.umount()?;
+    let block = debugfs_number(bench, "bmap <8> 100", "")?;
+    // In the root of an extent tree the place of the first extent is in the sixth word.
+    let request = format!("sif /thief block[5] {block}");
+    must("debugfs", &["-w", "-R", &request, bench.device()])?;
+    bench.mount_with("errors=continue")?;
+    let read = fs::read(bench.path("thief"));
+    anyhow::ensure!(
+        read.as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(117)),
+        "a block of the journal was read as a file's: {read:?}"
+    );
+    fs::write(bench.path("other"), "the disk is of use")?;
+    bench.umount()
 }

@@ -239,6 +239,12 @@ pub fn all() -> &'static [Test] {
             late_damage::replayed,
         ),
         test(
+            "stolen-block",
+            180,
+            "a file that claims a block of the journal",
+            late_damage::stolen_block,
+        ),
+        test(
             "error-space",
             180,
             "what is left of files after an error has made the disk read-only",
