@@ -24,6 +24,7 @@ mod work;
 
 pub use check::check;
 pub use check::Findings;
+pub use work::overwrite_alone;
 pub use work::work;
 
 use anyhow::Context;

@@ -62,9 +62,25 @@ pub fn work(
     })
 }
 
-struct Worker {
+/// Overwrites files in `dir`, `steps` times, as the thread with this number, while nobody else works: that an overwrite is
+/// on the disk after fdatasync is then owed to a flush of its own, and not to a commit or to somebody else's flush.
+pub fn overwrite_alone(
+    dir: &Path,
+    number: u64,
+    notes: Box<dyn Notes + '_>,
+    seed: u64,
+    steps: u64,
+) -> anyhow::Result<()> {
+    let mut worker = Worker::new(dir, notes, seed, number)?;
+    for step in 0..steps {
+        worker.overwrite(step % 3)?;
+    }
+    Ok(())
+}
+
+struct Worker<'a> {
     dir: PathBuf,
-    notes: Box<dyn Notes>,
+    notes: Box<dyn Notes + 'a>,
     rng: Rng,
     next_id: u64,
     /// Ids and lengths of the files that grow, and of those that get longer and shorter.
@@ -82,13 +98,13 @@ struct Worker {
     held: VecDeque<File>,
 }
 
-impl Worker {
+impl<'a> Worker<'a> {
     fn new(
         dir: &Path,
-        mut notes: Box<dyn Notes>,
+        mut notes: Box<dyn Notes + 'a>,
         seed: u64,
         number: u64,
-    ) -> anyhow::Result<Worker> {
+    ) -> anyhow::Result<Worker<'a>> {
         let own = thread_dir(dir, number);
         fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
         File::open(dir)?.sync_all()?;

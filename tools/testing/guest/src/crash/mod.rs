@@ -46,7 +46,18 @@ const FILES: u64 = 4;
 pub fn busy_sample(bench: &Bench) -> anyhow::Result<()> {
     let count = bench.scaled(SAMPLE);
     busy_states(bench, 1, &|states, bench| {
-        replay::sample(states, count as usize, &mut bench.rng())
+        // Those behind marks are fewer, and tell of forgotten flushes.
+        let (marked, others): (Vec<_>, Vec<_>) =
+            states.into_iter().partition(|state| state.is_marked);
+        let third = count as usize / 3;
+        let mut chosen = replay::sample(marked, third, &mut bench.rng());
+        chosen.extend(replay::sample(
+            others,
+            count as usize - third,
+            &mut bench.rng(),
+        ));
+        chosen.sort_by_key(|state| state.index);
+        chosen
     })
 }
 
@@ -75,7 +86,9 @@ fn busy_states(
             &|number| Ok(Box::new(run.notes(number))),
             bench.seed,
             &|done| done >= steps,
-        )
+        )?;
+        let notes = Box::new(run.marked_notes(THREADS));
+        busy::overwrite_alone(&run.dir.join("busy"), THREADS, notes, bench.seed, steps)
     })?;
     let states = replay::all_states(&recording.log, recording.start, chances, &mut bench.rng());
     let all = states.len();
@@ -91,7 +104,7 @@ fn busy_states(
         &chosen,
         MEBIBYTES << 20,
         &|dir, moment| {
-            let journals = recording.journals(moment, THREADS);
+            let journals = recording.journals(moment, THREADS + 1);
             let found = busy::check(&dir.join("busy"), &journals, !bench.is_ferrofs())?;
             Ok(found.acknowledged)
         },

@@ -45,6 +45,22 @@ impl Notes for ThreadNotes {
     }
 }
 
+/// The notes of a thread that puts a mark into the log right behind each acknowledgement.
+pub struct MarkedNotes<'a> {
+    run: &'a Run,
+    notes: ThreadNotes,
+}
+
+impl Notes for MarkedNotes<'_> {
+    fn note(&mut self, line: &str) -> anyhow::Result<()> {
+        self.notes.note(line)?;
+        if line.starts_with('A') {
+            self.run.mark()?;
+        }
+        Ok(())
+    }
+}
+
 /// A mark in the log: how many notes there were before it was sent, and after it was in the log.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -66,6 +82,14 @@ impl Run {
         ThreadNotes {
             thread,
             lines: self.lines.clone(),
+        }
+    }
+
+    /// The same, with a mark for each acknowledgement.
+    pub fn marked_notes(&self, thread: u64) -> MarkedNotes<'_> {
+        MarkedNotes {
+            run: self,
+            notes: self.notes(thread),
         }
     }
 

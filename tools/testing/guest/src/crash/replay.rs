@@ -30,6 +30,8 @@ pub struct State {
     pub partial_end: usize,
     /// Where the chance begins.
     pub seed: u64,
+    /// It is one behind a mark.
+    pub is_marked: bool,
 }
 
 /// All states behind the entry `start`, with `chances` different ones for each flush that something waits for.
@@ -45,6 +47,7 @@ pub fn all_states(log: &Log, start: usize, chances: u64, rng: &mut Rng) -> Vec<S
                 index,
                 partial_end: index,
                 seed: 0,
+                is_marked: true,
             });
         }
         if is_plain(entry) {
@@ -57,6 +60,7 @@ pub fn all_states(log: &Log, start: usize, chances: u64, rng: &mut Rng) -> Vec<S
                     index: first,
                     partial_end: index,
                     seed: rng.next(),
+                    is_marked: false,
                 });
             }
         }
@@ -65,6 +69,7 @@ pub fn all_states(log: &Log, start: usize, chances: u64, rng: &mut Rng) -> Vec<S
                 index: index + 1,
                 partial_end: index + 1,
                 seed: 0,
+                is_marked: false,
             });
         }
     }
@@ -213,6 +218,7 @@ mod tests {
                 index,
                 partial_end: index,
                 seed: 0,
+                is_marked: false,
             })
             .collect();
         let some = sample(states.clone(), 10, &mut Rng::new(3));
