@@ -405,9 +405,12 @@ impl<F: FileSystem> LockedFolio<F> {
     }
 
     /// Waits until the folio's bytes may be changed, where the device needs them stable while it
-    /// writes. Sleeps.
+    /// writes. Sleeps. Nothing writes a folio that was truncated.
     pub fn wait_stable(&self) {
-        // SAFETY: The folio is valid.
+        if self.inode().is_none() {
+            return;
+        }
+        // SAFETY: The folio is valid and, being locked, stays in its mapping.
         unsafe { bindings::folio_wait_stable(self.as_ptr()) };
     }
 
