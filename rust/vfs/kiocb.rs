@@ -35,13 +35,18 @@ pub(crate) fn count_result(ret: isize) -> Result<usize> {
 /// Kernel code that reads into a buffer or writes from a pipe goes on at that count without looking
 /// whether it asked for so much, so that a larger one must not get there.
 pub(crate) fn from_count_result(result: Result<usize>, asked: usize) -> isize {
+    if result.is_ok_and(|count| count > asked) {
+        kernel::pr_warn_once!("a read or write claims more bytes than it was asked for\n");
+    }
+    bounded_count(result, asked)
+}
+
+/// As [`from_count_result`], without a word: a count that is too large is `EIO`.
+fn bounded_count(result: Result<usize>, asked: usize) -> isize {
     match result {
         // No request is larger than `MAX_RW_COUNT`, which fits.
         Ok(count) if count <= asked => count as isize,
-        Ok(_) => {
-            kernel::pr_warn_once!("a read or write claims more bytes than it was asked for\n");
-            EIO.to_errno() as isize
-        }
+        Ok(_) => EIO.to_errno() as isize,
         Err(error) => error.to_errno() as isize,
     }
 }
@@ -264,16 +269,10 @@ mod tests {
 
     #[test]
     fn counts_do_not_exceed_what_was_asked_for() {
-        assert_eq!(from_count_result(Ok(0), 0), 0);
-        assert_eq!(from_count_result(Ok(4096), 4096), 4096);
-        assert_eq!(from_count_result(Ok(4097), 4096), EIO.to_errno() as isize);
-        assert_eq!(
-            from_count_result(Ok(usize::MAX), 1),
-            EIO.to_errno() as isize
-        );
-        assert_eq!(
-            from_count_result(Err(ENOSPC), 4096),
-            ENOSPC.to_errno() as isize
-        );
+        assert_eq!(bounded_count(Ok(0), 0), 0);
+        assert_eq!(bounded_count(Ok(4096), 4096), 4096);
+        assert_eq!(bounded_count(Ok(4097), 4096), EIO.to_errno() as isize);
+        assert_eq!(bounded_count(Ok(usize::MAX), 1), EIO.to_errno() as isize);
+        assert_eq!(bounded_count(Err(ENOSPC), 4096), ENOSPC.to_errno() as isize);
     }
 }
