@@ -55,6 +55,11 @@ pub(crate) fn getattr_file(idmap: &IdMap, inode: &Inode, wanted: u32, stat: &mut
     let delayed = u64::from(map::delayed_blocks(inode));
     let sectors_per_block = u64::from(inode.sb().block_size() / 512);
     stat.set_blocks(stat.blocks() + delayed * sectors_per_block);
+    if wanted & (request::DIOALIGN | request::DIO_READ_ALIGN) != 0 {
+        // The disk's own limits: blocks that a direct write covers in part are zeroed around it by iomap.
+        let sb = inode.sb();
+        stat.set_direct_alignment(sb.device_memory_alignment(), sb.device_block_size());
+    }
     Ok(())
 }
 

@@ -145,6 +145,8 @@ pub mod request {
     pub const BTIME: u32 = bindings::STATX_BTIME;
     /// Alignment for direct I/O.
     pub const DIOALIGN: u32 = bindings::STATX_DIOALIGN;
+    /// Alignment for direct reads, where it is another one.
+    pub const DIO_READ_ALIGN: u32 = bindings::STATX_DIO_READ_ALIGN;
 }
 
 /// Attributes that `statx(2)` tells beside the mode (`STATX_ATTR_*`).
@@ -191,12 +193,13 @@ impl Stat {
         self.0.result_mask |= bindings::STATX_BTIME;
     }
 
-    /// Direct I/O needs memory and file offsets that are multiples of so many bytes; 0 means that
-    /// there is no direct I/O.
+    /// Direct reads and writes need memory and file offsets that are multiples of so many bytes; 0
+    /// means that there is no direct I/O.
     pub fn set_direct_alignment(&mut self, memory: u32, offset: u32) {
         self.0.dio_mem_align = memory;
         self.0.dio_offset_align = offset;
-        self.0.result_mask |= bindings::STATX_DIOALIGN;
+        self.0.dio_read_offset_align = offset;
+        self.0.result_mask |= bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
     }
 
     /// Sets those of the [`attribute`]s that are `set`, out of the `known` ones.
