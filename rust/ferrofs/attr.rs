@@ -74,9 +74,8 @@ pub(crate) fn setattr(attributes: &mut Attributes<'_, Ferrofs>) -> Result {
         if !inode.is_regular() {
             return Err(EINVAL);
         }
-        if size != inode.size() {
-            attributes.touch_times();
-        }
+        // Also when the size stays the same.
+        attributes.touch_times();
         resize::set_size(inode, size)?;
     }
 

@@ -99,7 +99,7 @@ impl<'a, F: FileSystem> Attributes<'a, F> {
     }
 
     /// Makes a change of size change the modification and change times too, as POSIX wants it of
-    /// every change of size. `truncate` leaves it to the file system, `open` with `O_TRUNC` does not.
+    /// every `truncate`. That leaves it to the file system, `open` with `O_TRUNC` does not.
     pub fn touch_times(&mut self) {
         self.attr.ia_valid |= bindings::ATTR_MTIME | bindings::ATTR_CTIME;
     }
