@@ -235,7 +235,7 @@ fn set_limits(sb: &mut NewSuperBlock<'_, Ferrofs>, layout: &ValidSuperblock) {
     sb.set_uuid(&layout.uuid);
     // Logical blocks have 32 bits, and the last number stands for "none".
     let bits = layout.geometry.block_size().bits();
-    let mut max = (u64::from(u32::MAX) << bits) - 1;
+    let mut max = u64::from(u32::MAX) << bits;
     if !layout.features.ro_compat(RoCompat::HUGE_FILE) {
         // The space that a file takes is counted in 32 bits, in sectors.
         max = max.min((u64::from(u32::MAX) * SECTOR_SIZE) >> bits << bits);
