@@ -154,6 +154,11 @@ impl Allocator {
         self.0.space.reserve(count, privileged)
     }
 
+    /// As [`Self::reserve`], without a sleep: `EAGAIN` when space is so scarce that it has to be counted.
+    pub(crate) fn try_reserve(&self, count: u32) -> Result {
+        self.0.space.try_reserve(count)
+    }
+
     /// Gives back what [`Self::reserve`] has set aside and nobody has allocated.
     pub(crate) fn release(&self, count: u32) {
         self.0.space.give_back(count);

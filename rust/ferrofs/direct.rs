@@ -52,6 +52,14 @@ pub(crate) fn write(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Resu
     if from.is_empty() {
         return Ok(written);
     }
+    if kiocb.is_nowait() {
+        // What follows waits for the disk.
+        return if written == 0 {
+            Err(EAGAIN)
+        } else {
+            Ok(written)
+        };
+    }
     // The rest, or all of it, goes through the page cache; as was asked for, it does not stay there.
     let start = kiocb.pos();
     kiocb.clear_direct();

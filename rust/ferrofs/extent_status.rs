@@ -13,6 +13,8 @@
 use core::ops::Range;
 
 use ext4::PhysicalBlock;
+use kernel::alloc::flags::GFP_NOWAIT;
+use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNode;
@@ -102,9 +104,18 @@ struct Value {
 pub(crate) struct Spare([Option<RBTreeNodeReservation<u32, Value>>; 3]);
 
 impl Spare {
-    /// Allocates the memory.
+    /// Allocates the memory. Sleeps.
     pub(crate) fn new() -> Result<Self> {
-        let node = || RBTreeNodeReservation::new(GFP_KERNEL);
+        Self::with_flags(GFP_KERNEL)
+    }
+
+    /// Allocates the memory if that can be done without a sleep.
+    pub(crate) fn new_nowait() -> Result<Self> {
+        Self::with_flags(GFP_NOWAIT)
+    }
+
+    fn with_flags(flags: Flags) -> Result<Self> {
+        let node = || RBTreeNodeReservation::new(flags);
         Ok(Self([Some(node()?), Some(node()?), None]))
     }
 

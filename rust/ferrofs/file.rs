@@ -73,6 +73,7 @@ impl file::Operations for Files {
     type Mappings = mmap::Mappings;
 
     const FEATURES: Features = Features::ASYNC_BUFFERED_READ
+        .and(Features::ASYNC_BUFFERED_WRITE)
         .and(Features::PARALLEL_DIRECT_WRITE)
         .and(Features::DONTCACHE);
 

@@ -31,6 +31,7 @@ use vfs::rwsem::RwSemaphore;
 use vfs::rwsem::WriteGuard;
 
 use crate::alloc;
+use crate::alloc::Allocator;
 use crate::extent_status::Cache;
 pub(crate) use crate::extent_status::Run;
 use crate::extent_status::Spare;
@@ -189,8 +190,13 @@ impl Locked<'_> {
         Ok(holes)
     }
 
-    /// Reserves the space for `holes` and marks them as delayed; changes nothing on failure.
-    fn delay(&mut self, sb: &SuperBlock, holes: &mut [(Run, Spare)], privileged: bool) -> Result {
+    /// Takes the space for `holes` by `reserve` and marks them as delayed; changes nothing on failure.
+    fn delay(
+        &mut self,
+        sb: &SuperBlock,
+        holes: &mut [(Run, Spare)],
+        reserve: impl FnOnce(&Allocator, u32) -> Result,
+    ) -> Result {
         let count: u32 = holes.iter().map(|(run, _)| run.len()).sum();
         if count == 0 {
             return Ok(());
@@ -198,7 +204,7 @@ impl Locked<'_> {
         let alloc = &sb.data().alloc;
         let nodes = self.nodes_for(sb, self.tree.cache.delayed().saturating_add(count));
         let nodes = nodes.saturating_sub(self.tree.reserved_nodes);
-        alloc.reserve(count.checked_add(nodes).ok_or(ENOSPC)?, privileged)?;
+        reserve(alloc, count.checked_add(nodes).ok_or(ENOSPC)?)?;
         self.tree.reserved_nodes += nodes;
         for (run, spare) in holes {
             let delayed = Run {
@@ -319,7 +325,9 @@ pub(crate) fn reserve(inode: &Inode, start: impl Into<u32>, count: u32) -> Resul
         let result = {
             let mut map = inode.data().map.lock();
             let mut holes = map.holes(inode, range.clone())?;
-            let result = map.delay(sb, &mut holes, privileged);
+            let result = map.delay(sb, &mut holes, |alloc, count| {
+                alloc.reserve(count, privileged)
+            });
             if result.is_ok() && !holes.is_empty() {
                 map.publish();
             }
@@ -349,6 +357,39 @@ pub(crate) fn abandon(inode: &Inode) {
     inode.sb().data().alloc.release(reserved(&map.tree));
     map.tree.cache = Cache::new();
     map.tree.reserved_nodes = 0;
+}
+
+/// As [`reserve`], without a sleep: `EAGAIN` where one is needed, as when it is not known in memory what
+/// the blocks are, or when space is scarce.
+pub(crate) fn try_reserve(inode: &Inode, start: impl Into<u32>, count: u32) -> Result {
+    let range = range(start.into(), count)?;
+    let state = &inode.data().map;
+    let mut map = Locked {
+        tree: state.tree.try_write().ok_or(EAGAIN)?,
+        state,
+        _scope: NoFs::enter(),
+    };
+    let mut at = range.start;
+    let mut hole = None;
+    while at < range.end {
+        let run = map.tree.cache.find(at).ok_or(EAGAIN)?;
+        if run.status == Status::Hole {
+            // Several holes are for those who have the time.
+            let part = run.part(at..range.end).ok_or(EINVAL)?;
+            if hole.replace(part).is_some() {
+                return Err(EAGAIN);
+            }
+        }
+        at = run.end;
+    }
+    if let Some(hole) = hole {
+        let spare = Spare::new_nowait().map_err(|_| EAGAIN)?;
+        map.delay(inode.sb(), &mut [(hole, spare)], |alloc, count| {
+            alloc.try_reserve(count)
+        })?;
+        map.publish();
+    }
+    Ok(())
 }
 
 /// After `ENOSPC`, outside of any transaction: makes blocks available that were freed lately. Returns

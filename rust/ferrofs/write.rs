@@ -38,8 +38,11 @@ pub(crate) fn write(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Resu
 
 /// Writes through the page cache.
 pub(crate) fn buffered(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
-    if kiocb.is_nowait() || kiocb.is_atomic() {
+    if kiocb.is_atomic() {
         return Err(EOPNOTSUPP);
+    }
+    if kiocb.is_nowait() {
+        return buffered_nowait(kiocb, from);
     }
     let inode = kiocb.inode();
     let count = {
@@ -50,6 +53,28 @@ pub(crate) fn buffered(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> R
             return Ok(0);
         }
         kiocb.write_to_page_cache(from)?
+    };
+    kiocb.write_sync(count)
+}
+
+/// The same for a request that must not sleep: for a lock, for memory, for the disk, for the journal, or
+/// because there is too much that is dirty. `EAGAIN` where it would have to. Only when the source turns out
+/// not to be in memory may it wait for those who change the map, to give up what was reserved for it.
+fn buffered_nowait(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
+    if kiocb.is_dsync() {
+        // To make it durable takes a sleep in any case.
+        return Err(EAGAIN);
+    }
+    let inode = kiocb.inode();
+    let count = {
+        let _lock = inode.try_lock().ok_or(EAGAIN)?;
+        if inode.has_direct_io() {
+            return Err(EAGAIN);
+        }
+        if checks(kiocb, from)? == 0 {
+            return Ok(0);
+        }
+        kiocb.write_to_page_cache_nowait(from)?
     };
     kiocb.write_sync(count)
 }
@@ -90,41 +115,59 @@ pub(crate) fn begin(
     len: usize,
 ) -> Result<LockedFolio<Ferrofs>> {
     file::check_writable(inode)?;
+    let nowait = kiocb.is_some_and(Kiocb::is_nowait);
     let folio = inode.write_begin_folio(kiocb, pos, len)?;
-    prepare(inode, &folio, pos, len)?;
+    prepare(inode, &folio, pos, len, nowait)?;
     Ok(folio)
 }
 
 /// Reserves space for the blocks of `folio` that a write of up to `len` bytes at `pos` touches, and makes
-/// the bytes of them which it does not cover what they should be.
-fn prepare(inode: &Inode, folio: &LockedFolio<Ferrofs>, pos: u64, len: usize) -> Result {
+/// the bytes of them which it does not cover what they should be. `EAGAIN` if that would take a sleep and
+/// `nowait` forbids it.
+fn prepare(
+    inode: &Inode,
+    folio: &LockedFolio<Ferrofs>,
+    pos: u64,
+    len: usize,
+    nowait: bool,
+) -> Result {
     let offset = (pos - folio.pos()) as usize;
     let bytes = offset..(offset + len).min(folio.size());
     if bytes != (0..folio.size()) {
-        folio.track_blocks(false)?;
+        folio.track_blocks(nowait)?;
     }
     // Freeing memory for what follows must not wait for this folio.
     let _nofs = NoFs::enter();
     let mask = inode.block_size() - 1;
     for edge in [bytes.start, bytes.end] {
         if edge & mask != 0 {
-            fill_block(inode, folio, edge & !mask)?;
+            fill_block(inode, folio, edge & !mask, nowait)?;
         }
     }
     let (first, count) = blocks(inode, pos..folio.pos() + bytes.end as u64)?;
-    map::reserve(inode, first, count)
+    if nowait {
+        map::try_reserve(inode, first, count)
+    } else {
+        map::reserve(inode, first, count)
+    }
 }
 
-/// Makes the block at `offset` of `folio` up to date.
-fn fill_block(inode: &Inode, folio: &LockedFolio<Ferrofs>, offset: usize) -> Result {
+/// Makes the block at `offset` of `folio` up to date. `EAGAIN` if that would take a sleep and `nowait`
+/// forbids it.
+fn fill_block(inode: &Inode, folio: &LockedFolio<Ferrofs>, offset: usize, nowait: bool) -> Result {
     let bytes = offset..offset + inode.block_size();
     if folio.next_not_uptodate(bytes.clone()).is_none() {
         return Ok(());
     }
     let pos = folio.pos() + offset as u64;
     let (block, _) = blocks(inode, pos..pos + 1)?;
-    let run = map::lookup(inode, block, 1)?;
+    let run = if nowait {
+        map::lookup_cached(inode, block).ok_or(EAGAIN)?
+    } else {
+        map::lookup(inode, block, 1)?
+    };
     match run.status {
+        Status::Written(_) if nowait && pos < inode.size() => return Err(EAGAIN),
         Status::Written(start) if pos < inode.size() => {
             let start = start
                 .checked_add(u64::from(block - run.start))
@@ -228,7 +271,7 @@ pub(crate) fn zero_partial_block(inode: &Inode, from: u64) -> Result<bool> {
     }
     folio.track_blocks(false)?;
     let _nofs = NoFs::enter();
-    fill_block(inode, &folio, block_start)?;
+    fill_block(inode, &folio, block_start, false)?;
     folio.zero(start..end);
     folio.mark_dirty(block_start..end);
     Ok(true)

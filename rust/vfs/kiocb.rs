@@ -192,6 +192,88 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
         }
     }
 
+    /// As [`Self::write_to_page_cache`], for a request that must not sleep: neither the throttling of
+    /// writers nor the faulting in of the source nor, if they obey the request, the operations do.
+    /// Ends early where going on would take a sleep.
+    ///
+    /// # Errors
+    ///
+    /// Only if nothing was written: `EAGAIN` if that would have taken a sleep.
+    pub fn write_to_page_cache_nowait(&mut self, from: &mut IovIterSource<'_>) -> Result<usize> {
+        if !self.is_nowait() {
+            return Err(EINVAL);
+        }
+        let mut written = 0;
+        while !from.is_empty() {
+            match self.write_folio_nowait(self.pos() + written as u64, from) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(error) if written == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if written == 0 {
+            // The source is not in memory.
+            return Err(EAGAIN);
+        }
+        self.set_pos(self.pos() + written as u64);
+        Ok(written)
+    }
+
+    /// Copies as much of `from` as fits into the folio at `pos`. Returns the count; zero if the source
+    /// is not in memory.
+    fn write_folio_nowait(&mut self, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let kiocb = self.as_ptr();
+        let mapping = self.inode().mapping_ptr();
+        // SAFETY: The mapping is valid.
+        to_result(unsafe {
+            bindings::balance_dirty_pages_ratelimited_flags(mapping, bindings::BDP_ASYNC)
+        })?;
+        // SAFETY: The mapping is valid, and so are its operations.
+        let ops = unsafe { &*(*mapping).a_ops };
+        let (Some(write_begin), Some(write_end)) = (ops.write_begin, ops.write_end) else {
+            return Err(EINVAL);
+        };
+        // SAFETY: The mapping is valid.
+        let largest = unsafe { bindings::mapping_max_folio_size(mapping) };
+        let offset = pos as usize & (largest - 1);
+        let len = from.len().min(largest - offset);
+        let mut folio = core::ptr::null_mut();
+        let mut data = core::ptr::null_mut();
+        // SAFETY: This is what the kernel calls the operation with: the request, the mapping and what is to
+        // be filled in are valid; the length is that of a part of a folio, which fits the type.
+        to_result(unsafe {
+            write_begin(
+                kiocb, mapping, pos as i64, len as u32, &mut folio, &mut data,
+            )
+        })?;
+        // SAFETY: `write_begin()` has returned a locked folio with byte `pos` of the file in it, and the
+        // copy stops at its end. Page faults are not served while it is made.
+        let (len, copied) = unsafe {
+            let offset = (pos - bindings::folio_pos(folio) as u64) as usize;
+            let len = len.min(bindings::folio_size(folio) - offset);
+            let copied = bindings::copy_folio_from_iter_atomic(folio, offset, len, from.as_raw());
+            (len, copied)
+        };
+        // SAFETY: This gives the folio back to the operations that it came from.
+        let accepted = unsafe {
+            write_end(
+                kiocb,
+                mapping,
+                pos as i64,
+                len as u32,
+                copied as u32,
+                folio,
+                data,
+            )
+        };
+        let count = usize::try_from(accepted).unwrap_or(0).min(copied);
+        // SAFETY: The vector was moved on by what was copied.
+        unsafe { bindings::iov_iter_revert(from.as_raw(), copied - count) };
+        to_result(accepted.min(0))?;
+        Ok(count)
+    }
+
     /// Reads through the page cache. Moves the position and returns the count.
     ///
     /// # Errors

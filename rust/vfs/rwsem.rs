@@ -91,6 +91,19 @@ impl<T> RwSemaphore<T> {
         }
     }
 
+    /// Exclusive access if that can be had without waiting.
+    pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
+        // SAFETY: The semaphore is initialised.
+        if unsafe { bindings::down_write_trylock(self.semaphore.get()) } == 0 {
+            return None;
+        }
+        // INVARIANT: Just locked.
+        Some(WriteGuard {
+            lock: self,
+            _not_send: PhantomData,
+        })
+    }
+
     /// The value, of which nobody else has a reference.
     pub fn get_mut(self: Pin<&mut Self>) -> &mut T {
         // SAFETY: The value is not structurally pinned and not moved with the lock.

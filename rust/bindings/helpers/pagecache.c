@@ -126,18 +126,33 @@ void ferrofs_helper_folio_state_free(void *state)
 	kfree_rcu(begin, rcu);
 }
 
+size_t ferrofs_helper_mapping_max_folio_size(const struct address_space *mapping)
+{
+	return mapping_max_folio_size(mapping);
+}
+
 struct folio *ferrofs_helper_write_begin_get_folio(const struct kiocb *iocb,
 						   struct address_space *mapping,
 						   pgoff_t index, size_t len)
 {
 	fgf_t flags = FGP_WRITEBEGIN | fgf_set_order(len);
+	bool nowait = iocb && (iocb->ki_flags & IOCB_NOWAIT);
+	struct folio *folio;
 
 	if (iocb && (iocb->ki_flags & IOCB_DONTCACHE))
 		flags |= FGP_DONTCACHE;
-	if (iocb && (iocb->ki_flags & IOCB_NOWAIT))
-		flags |= FGP_NOWAIT;
-	return __filemap_get_folio(mapping, index, flags,
-				   mapping_gfp_mask(mapping));
+	/* FGP_STABLE waits, whatever else is asked for. */
+	if (nowait)
+		flags = (flags & ~FGP_STABLE) | FGP_NOWAIT;
+	folio = __filemap_get_folio(mapping, index, flags,
+				    mapping_gfp_mask(mapping));
+	if (nowait && !IS_ERR(folio) && folio_test_writeback(folio) &&
+	    mapping_stable_writes(mapping)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return ERR_PTR(-EAGAIN);
+	}
+	return folio;
 }
 
 struct folio *ferrofs_helper_filemap_lock_folio(struct address_space *mapping,

@@ -127,17 +127,37 @@ impl Space {
         self.take(count, floor as i64)
     }
 
+    /// As [`Self::reserve`] for anybody, without a sleep: `EAGAIN` where that takes exact numbers.
+    pub(super) fn try_reserve(&self, count: u32) -> Result {
+        let floor = self.pool.load(Relaxed) + self.kept_back.load(Relaxed);
+        if self.take_plenty(count, floor as i64) {
+            Ok(())
+        } else {
+            Err(EAGAIN)
+        }
+    }
+
     /// As [`Self::reserve`], down to the last block: for what must not fail.
     pub(super) fn reserve_from_pool(&self, count: u32) -> Result {
         self.take(count, 0)
     }
 
-    fn take(&self, count: u32, floor: i64) -> Result {
+    /// Takes `count` blocks if they are few and there are many more. Does not sleep.
+    fn take_plenty(&self, count: u32, floor: i64) -> bool {
         let needed = floor.saturating_add(count.into());
-        if count <= SMALL && self.available.compare(needed + PLENTY) == Ordering::Greater {
+        let plenty = count <= SMALL
+            && self.available.compare(needed.saturating_add(PLENTY)) == Ordering::Greater;
+        if plenty {
             self.available.add(-i64::from(count));
+        }
+        plenty
+    }
+
+    fn take(&self, count: u32, floor: i64) -> Result {
+        if self.take_plenty(count, floor) {
             return Ok(());
         }
+        let needed = floor.saturating_add(count.into());
         let _scarce = self.scarce.lock();
         if self.available.sum() < needed {
             return Err(ENOSPC);
