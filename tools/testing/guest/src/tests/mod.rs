@@ -4,13 +4,17 @@
 
 mod attributes;
 mod broken;
+mod calls;
 mod contents;
+mod direct;
 mod directories;
+mod faults;
 mod late_damage;
 mod links;
 mod memfs;
 mod programs;
 mod readonly;
+mod script;
 mod smoke;
 mod space;
 mod tree;
@@ -140,6 +144,36 @@ pub fn all() -> &'static [Test] {
             180,
             "four threads append to one file",
             contents::append,
+        ),
+        test(
+            "calls",
+            300,
+            "vectors, request flags, pipes, loop devices, limits, privileges, times",
+            calls::calls,
+        ),
+        test(
+            "direct",
+            300,
+            "direct I/O: alignment, holes, ends, coherence",
+            direct::direct,
+        ),
+        test(
+            "asynchronous",
+            300,
+            "libaio, io_uring, mmap and plain calls at the same time",
+            direct::asynchronous,
+        ),
+        test(
+            "faults",
+            300,
+            "writes from memory that ends in the middle",
+            faults::faults,
+        ),
+        test(
+            "sigbus",
+            300,
+            "mappings of full disks, past the end, of truncated files",
+            faults::sigbus,
         ),
         test(
             "durability",
