@@ -209,6 +209,12 @@ def truncated():
 
 def while_truncated():
     """Processes that store while another one truncates: they go on or die of SIGBUS, and nothing else."""
+    with open("/proc/cpuinfo") as file:
+        if "User Mode Linux" in file.read():
+            # To unmap a page of another process, that kernel's flush_tlb_mm() walks the process's mappings without a
+            # lock, and lockdep rightly says so, whatever the file system is.
+            print("not under User Mode Linux: a file that is truncated while others store to it")
+            return
     size = 32 * PAGE
     fd = create("busy")
     children = []
