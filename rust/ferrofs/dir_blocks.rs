@@ -5,11 +5,11 @@
 //! The algorithms are those of [`ext4::dir`]. They see a directory as blocks that can be read, changed and
 //! appended; here these come from the buffers of the device, through the directory's map.
 //!
-//! Who looks a name up ([`Blocks`]) reads the buffers in place. Who changes a directory ([`BlocksMut`])
-//! works on copies: a block is copied when it is read and again when it goes back, within the transaction.
-//! So nobody who changes something holds the contents of a buffer while it waits for anything else, be it
-//! the allocator or another block. On a damaged disk the same block may be part of the directory twice, or
-//! of the directory and of its map; with the contents held, that would be a wait for oneself.
+//! All read the buffers in place, and what changes one block ([`DirStore::modify`]) does so in place. What
+//! changes several blocks together ([`DirStore::stage`]) works on copies, which go back within the
+//! transaction. So nobody has exclusive access to the contents of a buffer while it waits for anything else,
+//! be it the allocator or another block. On a damaged disk the same block may be part of the directory
+//! twice, or of the directory and of its map; with the contents held, that would be a wait for oneself.
 //!
 //! The inode's lock is held all the while, shared for [`Blocks`] and exclusive for [`BlocksMut`].
 
@@ -31,6 +31,7 @@ use kernel::prelude::*;
 use vfs::buffer::Buffer;
 use vfs::buffer::Kind;
 use vfs::buffer::OwnedBufferData;
+use vfs::transaction::BufferMut;
 use vfs::transaction::Transaction;
 use vfs::transaction::Unsealed;
 
@@ -225,14 +226,14 @@ pub(crate) struct BlocksMut<'t> {
 
 impl DirReader for BlocksMut<'_> {
     type Error = DirError;
-    type Block = BlockCopy;
+    type Block = OwnedBufferData;
 
     fn blocks(&self) -> u32 {
         self.reader.blocks()
     }
 
-    fn read(&self, block: LogicalBlock, kind: BlockKind) -> Result<BlockCopy, DirError> {
-        Ok(BlockCopy::new(self.reader.read(block, kind)?)?)
+    fn read(&self, block: LogicalBlock, kind: BlockKind) -> Result<OwnedBufferData, DirError> {
+        Ok(self.reader.read(block, kind)?.into_data())
     }
 }
 
@@ -267,9 +268,16 @@ impl Drop for BlockChange<'_> {
 }
 
 impl<'t> DirStore for BlocksMut<'t> {
-    type BlockMut = BlockChange<'t>;
+    type BlockMut = BufferMut<'t>;
+    type Draft = BlockChange<'t>;
 
-    fn modify(&mut self, copy: BlockCopy) -> Result<BlockChange<'t>, DirError> {
+    fn modify(&mut self, block: OwnedBufferData) -> Result<BufferMut<'t>, DirError> {
+        let buffer = block.into_buffer();
+        Ok(self.txn.write(&buffer, Unsealed)?)
+    }
+
+    fn stage(&mut self, block: OwnedBufferData) -> Result<BlockChange<'t>, DirError> {
+        let copy = BlockCopy::new(block.into_buffer())?;
         // Whatever can fail does so before anything changes.
         drop(self.txn.write(&copy.buffer, Unsealed)?);
         Ok(BlockChange {

@@ -156,10 +156,10 @@ pub(crate) fn enter(txn: &Transaction<'_>, dir: &Inode, name: Name<'_>, inode: &
     touch(txn, dir)
 }
 
-/// Removes `name`, which was found before, from `dir`.
-pub(crate) fn remove(txn: &Transaction<'_>, dir: &Inode, name: Name<'_>) -> Result {
+/// Removes `name`, which was found as `found` before, from `dir`.
+pub(crate) fn remove(txn: &Transaction<'_>, dir: &Inode, name: Name<'_>, found: Found) -> Result {
     let removed = dir_blocks::open_mut(txn, dir)
-        .remove(name)
+        .remove_found(name, found)
         .map_err(|error| error.report(dir))?;
     dir.data().dir.removed(removed.ok_or(ENOENT)?.block);
     touch(txn, dir)
@@ -434,12 +434,12 @@ pub(crate) fn link<'d>(
 pub(crate) fn unlink(dir: &Inode, dentry: Positive<'_, Ferrofs>) -> Result {
     let name = checked_name(dentry.name())?;
     let inode = dentry.inode();
-    find_expected(dir, name, inode)?;
+    let found = find_expected(dir, name, inode)?;
     let txn = start(
         dir,
         credits::change_entry(dir) + credits::change_inode() + credits::orphan(),
     )?;
-    remove(&txn, dir, name)?;
+    remove(&txn, dir, name, found)?;
     drop_link(&txn, inode)?;
     txn.stop()
 }
@@ -500,13 +500,13 @@ pub(crate) fn drop_directory(txn: &Transaction<'_>, victim: &Inode) -> Result {
 pub(crate) fn rmdir(dir: &Inode, dentry: Positive<'_, Ferrofs>) -> Result {
     let name = checked_name(dentry.name())?;
     let victim = dentry.inode();
-    find_expected(dir, name, victim)?;
+    let found = find_expected(dir, name, victim)?;
     check_empty(victim)?;
     let txn = start(
         dir,
         credits::change_entry(dir) + credits::change_inode() + credits::orphan(),
     )?;
-    remove(&txn, dir, name)?;
+    remove(&txn, dir, name, found)?;
     drop_directory(&txn, victim)?;
     discount_subdirectory(dir);
     inode::update(&txn, dir)?;

@@ -6,6 +6,7 @@
 //! change their parent, and of the one that is replaced. It has made sure that no directory moves into
 //! itself. After success it moves the dentries.
 
+use ext4::dir::Found;
 use ext4::dir::Name;
 use ext4::inode::InodeFlags;
 use kernel::prelude::*;
@@ -38,10 +39,15 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Lets the name, which exists, stand for `inode`.
-    fn set(&self, txn: &Transaction<'_>, inode: &Inode) -> Result {
+    /// Lets the name, which was found as `found` before, stand for `inode`.
+    fn set(&self, txn: &Transaction<'_>, found: Found, inode: &Inode) -> Result {
         dir_blocks::open_mut(txn, self.dir)
-            .set_inode(self.name, inode::number(inode), namei::file_type(inode))
+            .set_inode_found(
+                self.name,
+                found,
+                inode::number(inode),
+                namei::file_type(inode),
+            )
             .map_err(|error| error.report(self.dir))?
             .ok_or(ENOENT)?;
         namei::touch(txn, self.dir)
@@ -135,20 +141,22 @@ fn replace(
     whiteout: Option<&IdMap>,
 ) -> Result {
     to.check_project(inode)?;
-    namei::find_expected(from.dir, from.name, inode)?;
-    match target {
+    let old = namei::find_expected(from.dir, from.name, inode)?;
+    let moves_directory = inode.is_dir() && !from.is_beside(&to);
+    let replaced = match target {
         Some(target) => {
-            namei::find_expected(to.dir, to.name, target)?;
+            let found = namei::find_expected(to.dir, to.name, target)?;
             if inode.is_dir() {
                 namei::check_empty(target)?;
             }
+            Some(found)
         }
-        None if inode.is_dir() && !from.is_beside(&to) => {
+        None if moves_directory => {
             namei::check_room_for_subdirectory(to.dir)?;
+            None
         }
-        None => {}
-    }
-    let moves_directory = inode.is_dir() && !from.is_beside(&to);
+        None => None,
+    };
     if moves_directory {
         check_parent(inode, from.dir)?;
     }
@@ -185,9 +193,9 @@ fn replace(
                 })?;
             }
             // First what may find no space.
-            match target {
+            match replaced {
                 None => namei::enter(&txn, to.dir, to.name, inode),
-                Some(_) => to.set(&txn, inode),
+                Some(found) => to.set(&txn, found, inode),
             }
         })();
         if let Err(error) = result {
@@ -196,9 +204,9 @@ fn replace(
         }
         let whiteout = draft.finish_if_made();
         match &whiteout {
-            None => namei::remove(&txn, from.dir, from.name)?,
+            None => namei::remove(&txn, from.dir, from.name, old)?,
             Some(new) => {
-                from.set(&txn, new)?;
+                from.set(&txn, old, new)?;
                 inode::update(&txn, new)?;
             }
         }
@@ -246,8 +254,8 @@ fn count_links(
 fn exchange(from: Place<'_>, inode: &Inode, to: Place<'_>, other: &Inode) -> Result {
     to.check_project(inode)?;
     from.check_project(other)?;
-    namei::find_expected(from.dir, from.name, inode)?;
-    namei::find_expected(to.dir, to.name, other)?;
+    let here = namei::find_expected(from.dir, from.name, inode)?;
+    let there = namei::find_expected(to.dir, to.name, other)?;
     let beside = from.is_beside(&to);
     if !beside {
         for (moving, source, destination, leaving) in
@@ -268,8 +276,8 @@ fn exchange(from: Place<'_>, inode: &Inode, to: Place<'_>, other: &Inode) -> Res
         + credits::change_entry(inode)
         + credits::change_entry(other);
     let txn = start(&from, &to, credits)?;
-    from.set(&txn, other)?;
-    to.set(&txn, inode)?;
+    from.set(&txn, here, other)?;
+    to.set(&txn, there, inode)?;
     for (moving, destination) in [(inode, &to), (other, &from)] {
         moving.touch_ctime();
         if moving.is_dir() && !beside {

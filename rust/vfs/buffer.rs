@@ -379,6 +379,11 @@ impl OwnedBufferData {
     pub fn buffer(&self) -> &Buffer {
         &self.buffer
     }
+
+    /// Ends the access, and keeps the buffer.
+    pub fn into_buffer(self) -> Buffer {
+        self.buffer.clone()
+    }
 }
 
 impl Deref for OwnedBufferData {

@@ -29,6 +29,16 @@ pub struct Found {
     pub file_type: FileType,
     /// The block in which the entry stands.
     pub block: LogicalBlock,
+    place: Place,
+}
+
+/// Where an entry stands in its block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    kind: BlockKind,
+    offset: usize,
+    /// The offset of the entry before it.
+    previous: Option<usize>,
 }
 
 /// What became of an insertion.
@@ -43,11 +53,9 @@ pub enum Insertion {
     Full,
 }
 
-/// Where an entry stands.
+/// An entry, with the block in which it stands.
 struct Location<B> {
     block: B,
-    kind: BlockKind,
-    offset: usize,
     found: Found,
 }
 
@@ -182,16 +190,38 @@ impl<S: DirReader> Directory<S> {
         Ok(None)
     }
 
+    /// Finds the entry of `name`, which was found before, perhaps in another place.
+    fn locate_again(
+        &self,
+        name: Name<'_>,
+        found: Found,
+    ) -> Result<Option<Location<S::Block>>, S::Error> {
+        // The first block of a linear directory becomes the root when the directory gets an index.
+        let kind = match found.block {
+            FIRST_BLOCK if self.indexed => BlockKind::Root,
+            _ => BlockKind::Leaf,
+        };
+        if kind == found.place.kind {
+            let block = self.read(found.block, kind)?;
+            if found.is_in(&self.format, &block, name) {
+                return Ok(Some(Location { block, found }));
+            }
+        }
+        self.locate(name)
+    }
+
     fn locate_indexed(&self, name: Name<'_>) -> Result<Option<Location<S::Block>>, S::Error> {
         let root = self.root()?;
         if name.is_dots() {
             let (dot, dot_dot) = node::root_dots(&self.format, &root.block).map_err(corrupt)?;
-            let entry = if name == Name::DOT { dot } else { dot_dot };
-            let (offset, found) = (entry.offset, found(&entry, FIRST_BLOCK));
+            let (entry, previous) = if name == Name::DOT {
+                (dot, None)
+            } else {
+                (dot_dot, Some(dot.offset))
+            };
+            let found = found(&entry, FIRST_BLOCK, BlockKind::Root, previous);
             return Ok(found.map(|found| Location {
                 block: root.block,
-                kind: BlockKind::Root,
-                offset,
                 found,
             }));
         }
@@ -216,23 +246,15 @@ impl<S: DirReader> Directory<S> {
         block: S::Block,
         name: Name<'_>,
     ) -> Result<Option<Location<S::Block>>, S::Error> {
-        let entry = leaf::find(&self.format, &block, name).map_err(corrupt)?;
-        let Some((offset, found)) =
-            entry.and_then(|entry| Some((entry.offset, found(&entry, number)?)))
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Location {
-            block,
-            kind: BlockKind::Leaf,
-            offset,
-            found,
-        }))
+        let found = leaf::find(&self.format, &block, name)
+            .map_err(corrupt)?
+            .and_then(|(entry, previous)| found(&entry, number, BlockKind::Leaf, previous));
+        Ok(found.map(|found| Location { block, found }))
     }
 }
 
 impl<S: DirStore> Directory<S> {
-    /// Asks for write access to a block that was read.
+    /// Asks for write access to a block that was read, to change nothing else.
     pub(crate) fn modify(
         &mut self,
         kind: BlockKind,
@@ -243,11 +265,27 @@ impl<S: DirStore> Directory<S> {
         Ok(Changing::new(&self.format, kind, block))
     }
 
+    /// Reads a block and asks for write access to it, to change it together with others.
+    ///
+    /// `check` sees the block first, while nothing has changed.
+    pub(crate) fn stage<R>(
+        &mut self,
+        number: LogicalBlock,
+        kind: BlockKind,
+        check: impl FnOnce(&[u8]) -> Result<R, DirectoryError>,
+    ) -> Result<(Changing<S::Draft>, R), S::Error> {
+        let block = self.read(number, kind)?;
+        let seen = check(&block).map_err(corrupt)?;
+        let block = self.store.stage(block)?;
+        self.format.check_length(&block)?;
+        Ok((Changing::new(&self.format, kind, block), seen))
+    }
+
     /// Appends a block, which the caller then fills.
     pub(crate) fn append(
         &mut self,
         kind: BlockKind,
-    ) -> Result<(LogicalBlock, Changing<S::BlockMut>), S::Error> {
+    ) -> Result<(LogicalBlock, Changing<S::Draft>), S::Error> {
         let (number, block) = self.store.append()?;
         self.format.check_length(&block)?;
         Ok((number, Changing::new(&self.format, kind, block)))
@@ -264,7 +302,7 @@ impl<S: DirStore> Directory<S> {
     /// Inserts an entry.
     ///
     /// That `name` is not there yet is for the caller to know: [`Insertion::Exists`] is the answer when it is
-    /// met in one of the blocks that are looked at, which need not be all of them.
+    /// met on the way to a place with enough room.
     ///
     /// `hint` is where to begin in a directory without an index: the block that an insertion answered with,
     /// or a smaller one from which something has been removed since. Give block 0 when in doubt.
@@ -342,9 +380,32 @@ impl<S: DirStore> Directory<S> {
         let Some(location) = self.locate(name)? else {
             return Ok(None);
         };
-        let mut block = self.modify(location.kind, location.block)?;
-        leaf::remove_at(&self.format, block.bytes(), location.offset).map_err(corrupt)?;
-        Ok(Some(location.found))
+        self.remove_at(location).map(Some)
+    }
+
+    /// Removes an entry that was looked up before: without a search if it still stands where it did.
+    ///
+    /// Otherwise as [`Self::remove`].
+    pub fn remove_found(
+        &mut self,
+        name: Name<'_>,
+        found: Found,
+    ) -> Result<Option<Found>, S::Error> {
+        if name.is_dots() {
+            return Ok(None);
+        }
+        let Some(location) = self.locate_again(name, found)? else {
+            return Ok(None);
+        };
+        self.remove_at(location).map(Some)
+    }
+
+    fn remove_at(&mut self, location: Location<S::Block>) -> Result<Found, S::Error> {
+        let place = location.found.place;
+        let mut block = self.modify(place.kind, location.block)?;
+        leaf::remove_at(&self.format, block.bytes(), place.offset, place.previous)
+            .map_err(corrupt)?;
+        Ok(location.found)
     }
 
     /// Lets an entry stand for another inode and returns what it stood for; `None` when it was not there.
@@ -357,16 +418,37 @@ impl<S: DirStore> Directory<S> {
         let Some(location) = self.locate(name)? else {
             return Ok(None);
         };
-        let mut block = self.modify(location.kind, location.block)?;
-        leaf::set_inode_at(
-            &self.format,
-            block.bytes(),
-            location.offset,
-            inode,
-            file_type,
-        )
-        .map_err(corrupt)?;
-        Ok(Some(location.found))
+        self.set_inode_at(location, inode, file_type).map(Some)
+    }
+
+    /// Lets an entry that was looked up before stand for another inode: without a search if it still stands
+    /// where it did.
+    ///
+    /// Otherwise as [`Self::set_inode`].
+    pub fn set_inode_found(
+        &mut self,
+        name: Name<'_>,
+        found: Found,
+        inode: InodeNumber,
+        file_type: FileType,
+    ) -> Result<Option<Found>, S::Error> {
+        let Some(location) = self.locate_again(name, found)? else {
+            return Ok(None);
+        };
+        self.set_inode_at(location, inode, file_type).map(Some)
+    }
+
+    fn set_inode_at(
+        &mut self,
+        location: Location<S::Block>,
+        inode: InodeNumber,
+        file_type: FileType,
+    ) -> Result<Found, S::Error> {
+        let place = location.found.place;
+        let mut block = self.modify(place.kind, location.block)?;
+        leaf::set_inode_at(&self.format, block.bytes(), place.offset, inode, file_type)
+            .map_err(corrupt)?;
+        Ok(location.found)
     }
 
     /// Lets `..` stand for another directory, as when a directory is moved.
@@ -378,12 +460,38 @@ impl<S: DirStore> Directory<S> {
     }
 }
 
+impl Found {
+    /// Whether the entry stands in `block` where it did.
+    fn is_in(&self, format: &DirFormat, block: &[u8], name: Name<'_>) -> bool {
+        let Place {
+            offset, previous, ..
+        } = self.place;
+        let entry_at = |offset| Entry::parse(format, block, offset, format.entries_end()).ok();
+        let follows = previous.is_none_or(|previous| {
+            entry_at(previous).is_some_and(|entry| entry.offset + entry.length == offset)
+        });
+        follows
+            && entry_at(offset)
+                .is_some_and(|entry| entry.inode == Some(self.inode) && entry.name == name.bytes())
+    }
+}
+
 /// What an entry stands for; `None` for an unused one.
-fn found(entry: &Entry<'_>, block: LogicalBlock) -> Option<Found> {
+fn found(
+    entry: &Entry<'_>,
+    block: LogicalBlock,
+    kind: BlockKind,
+    previous: Option<usize>,
+) -> Option<Found> {
     Some(Found {
         inode: entry.inode?,
         file_type: entry.file_type,
         block,
+        place: Place {
+            kind,
+            offset: entry.offset,
+            previous,
+        },
     })
 }
 

@@ -195,47 +195,47 @@ impl<'a> Entry<'a> {
     /// Reads the entry at `offset` and checks all that can be checked of it.
     ///
     /// `end` is where the entries of the block end.
+    #[inline]
     pub(crate) fn parse(
         format: &DirFormat,
         block: &'a [u8],
         offset: usize,
         end: usize,
     ) -> Result<Self, DirectoryError> {
-        // Offsets and lengths in a block fit 32 bits.
-        let at = offset as u32;
-        let header = Header::read(block, offset).ok_or(DirectoryError::EntryOverrun {
-            offset: at,
-            length: HEADER_SIZE as u32,
-        })?;
+        // This runs for each entry that a search passes. Offsets and lengths in a block fit 32 bits.
+        let overrun = |length: usize| DirectoryError::EntryOverrun {
+            offset: offset as u32,
+            length: length as u32,
+        };
+        let header = Header::read(block, offset).ok_or_else(|| overrun(HEADER_SIZE))?;
         let length = decode_length(header.length.get(), format.block_size.bytes());
-        let bad_length = DirectoryError::EntryLength {
-            offset: at,
-            length: length as u32,
-        };
-        let overrun = DirectoryError::EntryOverrun {
-            offset: at,
-            length: length as u32,
-        };
         let name_length = usize::from(header.name_length);
         if length % 4 != 0 || length < MIN_ENTRY || length < entry_size(name_length) {
-            return Err(bad_length);
+            return Err(DirectoryError::EntryLength {
+                offset: offset as u32,
+                length: length as u32,
+            });
         }
         let next = offset + length;
         if next > end || (next != end && end - next < MIN_ENTRY) {
-            return Err(overrun);
+            return Err(overrun(length));
         }
         let start = offset + HEADER_SIZE;
-        let name = block.get(start..start + name_length).ok_or(overrun)?;
+        let name = block
+            .get(start..start + name_length)
+            .ok_or_else(|| overrun(length))?;
         let inode = InodeNumber::new(header.inode.get());
         if let Some(inode) = inode {
             if inode.get() > format.inode_count {
                 return Err(DirectoryError::EntryInode {
-                    offset: at,
+                    offset: offset as u32,
                     inode: inode.get(),
                 });
             }
             if name.is_empty() {
-                return Err(DirectoryError::EntryWithoutName { offset: at });
+                return Err(DirectoryError::EntryWithoutName {
+                    offset: offset as u32,
+                });
             }
         }
         let file_type = if format.features.filetype {

@@ -230,22 +230,24 @@ pub(crate) fn dots<'a>(
     }
 }
 
-/// Looks a name up.
+/// Looks a name up: its entry, and the offset of the one before it.
 pub(crate) fn find<'a>(
     format: &DirFormat,
     block: &'a [u8],
     name: Name<'_>,
-) -> Result<Option<Entry<'a>>, DirectoryError> {
+) -> Result<Option<(Entry<'a>, Option<usize>)>, DirectoryError> {
+    let mut previous = None;
     for entry in Entries::new(format, block) {
         let entry = entry?;
         if entry.inode.is_some() && entry.name == name.bytes() {
-            return Ok(Some(entry));
+            return Ok(Some((entry, previous)));
         }
+        previous = Some(entry.offset);
     }
     Ok(None)
 }
 
-/// Looks for room for an entry with the name `name`, and whether the name is there.
+/// Looks for room for an entry with the name `name`, and whether the name comes before it.
 pub(crate) fn find_room(
     format: &DirFormat,
     block: &[u8],
@@ -253,22 +255,21 @@ pub(crate) fn find_room(
 ) -> Result<Room, DirectoryError> {
     let needed = name.entry_size();
     let mut free = 0;
-    let mut place = None;
     for entry in Entries::new(format, block) {
         let entry = entry?;
         if entry.inode.is_some() && entry.name == name.bytes() {
             return Ok(Room::Exists);
         }
         let unused = entry.length - entry.used();
-        free += unused;
-        if place.is_none() && unused >= needed {
-            place = Some(entry.offset);
+        if unused >= needed {
+            return Ok(Room::At(entry.offset));
         }
+        free += unused;
     }
-    Ok(match place {
-        Some(offset) => Room::At(offset),
-        None if free >= needed => Room::Scattered,
-        None => Room::None,
+    Ok(if free >= needed {
+        Room::Scattered
+    } else {
+        Room::None
     })
 }
 
@@ -326,29 +327,33 @@ pub(crate) fn insert_at(
     Ok(())
 }
 
-/// Removes the entry at `offset`: what it took belongs to the entry before it then.
+/// Removes the entry at `offset`: what it took belongs to the entry before it then, at `previous`.
 ///
 /// The first entry of a block stays as an unused one.
 pub(crate) fn remove_at(
     format: &DirFormat,
     block: &mut [u8],
     offset: usize,
+    previous: Option<usize>,
 ) -> Result<(), DirectoryError> {
-    let mut previous = None;
-    for entry in Entries::new(format, block) {
-        let entry = entry?;
-        if entry.offset >= offset {
-            break;
+    let end = format.entries_end();
+    let length = Entry::parse(format, block, offset, end)?.length;
+    let (heir, heir_length) = match previous {
+        Some(previous) => {
+            let length_before = Entry::parse(format, block, previous, end)?.length;
+            if previous + length_before != offset {
+                return Err(DirectoryError::EntryLength {
+                    offset: previous as u32,
+                    length: length_before as u32,
+                });
+            }
+            (previous, length_before + length)
         }
-        previous = Some((entry.offset, entry.length));
-    }
-    let length = Entry::parse(format, block, offset, format.entries_end())?.length;
+        None => (offset, length),
+    };
     // The name of what is gone stays on no disk.
     block[offset..offset + length].fill(0);
-    match previous {
-        Some((before, length_before)) => set_length(block, before, length_before + length),
-        None => set_length(block, offset, length),
-    }
+    set_length(block, heir, heir_length)
 }
 
 /// Lets the entry at `offset` stand for another inode.

@@ -32,21 +32,31 @@ pub trait DirReader {
 
 /// The blocks of a directory, to change, all in one transaction.
 pub trait DirStore: DirReader {
-    /// A block that may be changed. When it is dropped, what it holds is part of the transaction.
+    /// A block that is changed in place. When it is dropped, what it holds is part of the transaction.
     ///
     /// Its checksum is up to date by then.
     type BlockMut: DerefMut<Target = [u8]>;
 
-    /// Asks for write access to a block that was read.
+    /// A copy of a block that is changed. When it is dropped, the block becomes what the copy is, as part of
+    /// the transaction. Its checksum is up to date by then.
+    type Draft: DerefMut<Target = [u8]>;
+
+    /// Asks for write access to a block that was read, to change it in place.
     ///
-    /// Nobody else looks at the block until it is dropped: the operations themselves hold no other
-    /// handle of a block that they change.
+    /// For a change of this one block: no other block is held then, and nothing is asked of the store until
+    /// it is dropped. So the store may lock blocks, even if the same one is damaged into two places.
     fn modify(&mut self, block: Self::Block) -> Result<Self::BlockMut, Self::Error>;
+
+    /// Asks for write access to a block that was read, to change it together with others.
+    ///
+    /// No other [`DirReader::Block`] is held then; drafts may be. When this fails nothing has changed.
+    fn stage(&mut self, block: Self::Block) -> Result<Self::Draft, Self::Error>;
 
     /// Allocates a block at the end of the directory. The directory is then one block larger.
     ///
-    /// What the block holds does not matter. When this fails the directory is as it was.
-    fn append(&mut self) -> Result<(LogicalBlock, Self::BlockMut), Self::Error>;
+    /// Nothing but drafts is held then. What the block holds does not matter. When this fails the
+    /// directory is as it was.
+    fn append(&mut self) -> Result<(LogicalBlock, Self::Draft), Self::Error>;
 
     /// Sets the flag `INDEX` of the directory's inode, as the directory now has an index.
     ///

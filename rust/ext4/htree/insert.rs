@@ -16,6 +16,7 @@ use zerocopy_derive::KnownLayout;
 use zerocopy_derive::Unaligned;
 
 use super::node;
+use super::node::Index;
 use super::path::Path;
 use crate::dir::corrupt;
 use crate::dir::leaf;
@@ -61,7 +62,8 @@ impl<S: DirStore> Directory<S> {
                     return Ok(Insertion::Done(path.leaf()));
                 }
             }
-            if !self.make_room(&path, block, hasher)? {
+            drop(block);
+            if !self.make_room(&path, hasher)? {
                 return Ok(Insertion::Full);
             }
         }
@@ -71,12 +73,7 @@ impl<S: DirStore> Directory<S> {
     /// Takes one step towards a leaf with room: splits the leaf, or what is full above it.
     ///
     /// `false` when the tree cannot grow.
-    fn make_room(
-        &mut self,
-        path: &Path,
-        leaf: S::Block,
-        hasher: NameHasher,
-    ) -> Result<bool, S::Error> {
+    fn make_room(&mut self, path: &Path, hasher: NameHasher) -> Result<bool, S::Error> {
         if self.blocks() >= node::MAX_BLOCKS {
             return Ok(false);
         }
@@ -87,15 +84,13 @@ impl<S: DirStore> Directory<S> {
             let kind = Path::kind(level);
             let block = self.read(path.frames()[level].block, kind)?;
             if !self.parse(kind, &block)?.is_full() {
-                with_room = Some((level, block));
+                with_room = Some(level);
                 break;
             }
         }
         match with_room {
-            Some((level, parent)) if level + 1 == levels => {
-                self.split_leaf(path, parent, leaf, hasher)?;
-            }
-            Some((level, parent)) => self.split_node(path, level, parent)?,
+            Some(level) if level + 1 == levels => self.split_leaf(path, hasher)?,
+            Some(level) => self.split_node(path, level)?,
             None if levels < self.format().max_levels() => self.add_level(levels)?,
             None => return Ok(false),
         }
@@ -105,13 +100,15 @@ impl<S: DirStore> Directory<S> {
     /// Turns a linear directory of one block into an index with one leaf.
     pub(crate) fn build_index(&mut self) -> Result<(), S::Error> {
         let format = *self.format();
-        let first = self.read(LogicalBlock::ZERO, BlockKind::Leaf)?;
         // All that can be wrong with the block is found here, before anything changes.
-        let (inode, parent) = dot_inodes(&format, &first).map_err(corrupt)?;
-        for entry in Entries::new(&format, &first) {
-            entry.map_err(corrupt)?;
-        }
-        let mut root = self.modify(BlockKind::Leaf, first)?;
+        let check = |block: &[u8]| {
+            for entry in Entries::new(&format, block) {
+                entry?;
+            }
+            dot_inodes(&format, block)
+        };
+        let (mut root, (inode, parent)) =
+            self.stage(LogicalBlock::ZERO, BlockKind::Leaf, check)?;
         let (number, mut leaf) = self.append(BlockKind::Leaf)?;
 
         let mut packer = Packer::new();
@@ -133,8 +130,7 @@ impl<S: DirStore> Directory<S> {
     /// Moves all entries of the root into a new node below it.
     fn add_level(&mut self, levels: usize) -> Result<(), S::Error> {
         let format = *self.format();
-        let root = self.read(LogicalBlock::ZERO, BlockKind::Root)?;
-        let mut root = self.modify(BlockKind::Root, root)?;
+        let (mut root, ()) = self.stage(LogicalBlock::ZERO, BlockKind::Root, |_| Ok(()))?;
         let (number, mut node) = self.append(BlockKind::Node)?;
         node::move_entries(
             &format,
@@ -150,21 +146,20 @@ impl<S: DirStore> Directory<S> {
     }
 
     /// Moves the upper half of the node below `level` on the path into a new one.
-    fn split_node(&mut self, path: &Path, level: usize, parent: S::Block) -> Result<(), S::Error> {
+    fn split_node(&mut self, path: &Path, level: usize) -> Result<(), S::Error> {
         let format = *self.format();
         let (above, below) = (path.frames()[level], path.frames()[level + 1]);
-        let full = self.read(below.block, BlockKind::Node)?;
-        let index = self.parse(BlockKind::Node, &full)?;
-        let half = index.count() / 2;
-        let hash = index.hash(half).ok_or_else(|| {
-            corrupt(DirectoryError::IndexCount {
+        let kind = Path::kind(level);
+        let (mut parent, ()) = self.stage(above.block, kind, |_| Ok(()))?;
+        let (mut full, (half, hash)) = self.stage(below.block, BlockKind::Node, |block| {
+            let index = Index::parse(&format, BlockKind::Node, block)?;
+            let half = index.count() / 2;
+            let hash = index.hash(half).ok_or(DirectoryError::IndexCount {
                 found: index.count() as u16,
                 limit: node::limit(&format, BlockKind::Node) as u16,
-            })
+            })?;
+            Ok((half, hash))
         })?;
-        let kind = Path::kind(level);
-        let mut parent = self.modify(kind, parent)?;
-        let mut full = self.modify(BlockKind::Node, full)?;
         let (number, mut node) = self.append(BlockKind::Node)?;
         node::move_entries(
             &format,
@@ -179,25 +174,21 @@ impl<S: DirStore> Directory<S> {
     }
 
     /// Moves the entries with the larger hashes, about half of the bytes, into a new leaf.
-    fn split_leaf(
-        &mut self,
-        path: &Path,
-        parent: S::Block,
-        leaf: S::Block,
-        hasher: NameHasher,
-    ) -> Result<(), S::Error> {
+    fn split_leaf(&mut self, path: &Path, hasher: NameHasher) -> Result<(), S::Error> {
         let format = *self.format();
-        let mut count = 0;
-        for entry in Entries::new(&format, &leaf) {
-            count += usize::from(entry.map_err(corrupt)?.inode.is_some());
-        }
-        if count < 2 {
-            // Two of the longest names fit into the smallest block beside a third one.
-            return Err(corrupt(DirectoryError::IndexLoop));
-        }
         let kind = Path::kind(path.frames().len() - 1);
-        let mut parent = self.modify(kind, parent)?;
-        let mut low = self.modify(BlockKind::Leaf, leaf)?;
+        let (mut parent, ()) = self.stage(path.lowest().block, kind, |_| Ok(()))?;
+        let (mut low, count) = self.stage(path.leaf(), BlockKind::Leaf, |block| {
+            let mut count = 0;
+            for entry in Entries::new(&format, block) {
+                count += usize::from(entry?.inode.is_some());
+            }
+            if count < 2 {
+                // Two of the longest names fit into the smallest block beside a third one.
+                return Err(DirectoryError::IndexLoop);
+            }
+            Ok(count)
+        })?;
         let (number, mut high) = self.append(BlockKind::Leaf)?;
 
         let start =

@@ -83,7 +83,10 @@ fn apply(disk: &Disk, model: &mut BTreeMap<Vec<u8>, u32>, operation: &Operation)
         }
         Operation::Remove(number) => {
             let name = name(*number);
-            let removed = disk.remove(&name).unwrap();
+            let removed = match disk.lookup(&name).unwrap() {
+                Some(found) if number % 2 == 0 => disk.remove_found(&name, found).unwrap(),
+                _ => disk.remove(&name).unwrap(),
+            };
             assert_eq!(removed.map(|found| found.inode.get()), model.remove(&name));
         }
         Operation::Redirect(number, inode) => {
@@ -120,6 +123,33 @@ proptest! {
             if number % 16 == 0 {
                 check(&disk, &model);
             }
+        }
+        check(&disk, &model);
+    }
+
+    /// What was found may have moved, or have come to lie behind another entry, by the time it is removed.
+    #[test]
+    fn a_stale_place_does_not_mislead(
+        shape in shape(),
+        names in prop::collection::hash_set(0..400_u16, 1..300),
+        more in prop::collection::hash_set(400..600_u16, 0..100),
+    ) {
+        let disk = Disk::new(shape.format());
+        let mut model = BTreeMap::new();
+        let mut places = Vec::new();
+        for &number in &names {
+            apply(&disk, &mut model, &Operation::Insert(number.into()));
+        }
+        for &number in &names {
+            places.push((name(number.into()), disk.lookup(&name(number.into())).unwrap().unwrap()));
+        }
+        // These split leaves.
+        for &number in &more {
+            apply(&disk, &mut model, &Operation::Insert(number.into()));
+        }
+        for (name, found) in places {
+            let removed = disk.remove_found(&name, found).unwrap();
+            prop_assert_eq!(removed.map(|found| found.inode.get()), model.remove(&name));
         }
         check(&disk, &model);
     }
@@ -171,6 +201,22 @@ fn a_new_directory_has_dots() {
     assert_eq!(disk.lookup(b"...").unwrap(), None);
     assert_eq!(disk.remove(b".").unwrap(), None);
     assert_eq!(disk.insert(b"..", 5).unwrap(), Insertion::Exists);
+}
+
+/// As when a file is renamed within its directory, which that turns into an index.
+#[test]
+fn a_place_in_the_block_that_becomes_the_root_is_stale() {
+    let disk = Disk::new(Shape::new(1024).format());
+    let _ = disk.insert(b"first", 12).unwrap();
+    let found = disk.lookup(b"first").unwrap().unwrap();
+    let mut number = 0;
+    while !disk.indexed.get() {
+        let _ = disk.insert(&name(number), 13).unwrap();
+        number += 1;
+    }
+    let removed = disk.remove_found(b"first", found).unwrap().unwrap();
+    assert_eq!(removed.inode.get(), 12);
+    assert_eq!(disk.lookup(b"first").unwrap(), None);
 }
 
 #[test]

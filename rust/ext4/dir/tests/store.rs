@@ -99,6 +99,25 @@ pub(crate) struct Disk {
     pub(crate) verify: Cell<bool>,
     pub(crate) modified: RefCell<BTreeSet<u32>>,
     pub(crate) reads: Cell<usize>,
+    /// How many blocks are held to be read, and how many are being changed in place.
+    held: Cell<usize>,
+    in_place: Cell<usize>,
+}
+
+/// Counts something that is held.
+struct Held<'a>(&'a Cell<usize>);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Disk {
@@ -114,6 +133,8 @@ impl Disk {
             verify: Cell::new(true),
             modified: RefCell::default(),
             reads: Cell::new(0),
+            held: Cell::new(0),
+            in_place: Cell::new(0),
         }
     }
 
@@ -188,6 +209,14 @@ impl Disk {
         result
     }
 
+    /// Removes what was looked up before.
+    pub(crate) fn remove_found(&self, name: &[u8], found: Found) -> Result<Option<Found>, Error> {
+        self.modified.borrow_mut().clear();
+        let result = self.open().remove_found(Name::new(name).unwrap(), found);
+        assert!(self.modified.borrow().len() <= 1);
+        result
+    }
+
     pub(crate) fn lookup(&self, name: &[u8]) -> Result<Option<Found>, Error> {
         self.open().lookup(Name::new(name).unwrap())
     }
@@ -212,6 +241,7 @@ pub(crate) struct Store<'a>(&'a Disk);
 pub(crate) struct Block<'a> {
     number: u32,
     bytes: Ref<'a, Vec<u8>>,
+    _held: Held<'a>,
 }
 
 impl Deref for Block<'_> {
@@ -227,6 +257,8 @@ pub(crate) struct BlockMut<'a> {
     disk: &'a Disk,
     number: u32,
     bytes: RefMut<'a, Vec<u8>>,
+    /// When it is changed in place.
+    _held: Option<Held<'a>>,
 }
 
 impl Deref for BlockMut<'_> {
@@ -279,6 +311,7 @@ impl<'a> DirReader for Store<'a> {
 
     fn read(&self, block: LogicalBlock, kind: BlockKind) -> Result<Block<'a>, Error> {
         assert!(block.get() < self.0.len());
+        assert_eq!(self.0.in_place.get(), 0, "a read amid a change in place");
         self.0.reads.set(self.0.reads.get() + 1);
         let bytes = self.0.blocks[block.get() as usize].borrow();
         if self.0.verify.get() {
@@ -287,26 +320,45 @@ impl<'a> DirReader for Store<'a> {
         Ok(Block {
             number: block.get(),
             bytes,
+            _held: Held::new(&self.0.held),
         })
+    }
+}
+
+impl<'a> Store<'a> {
+    fn change(&mut self, block: Block<'a>, in_place: bool) -> BlockMut<'a> {
+        let number = block.number;
+        drop(block);
+        assert_eq!(self.0.held.get(), 0, "another block is held");
+        assert_eq!(
+            self.0.in_place.get(),
+            0,
+            "another block is changed in place"
+        );
+        self.0.modified.borrow_mut().insert(number);
+        BlockMut {
+            disk: self.0,
+            number,
+            bytes: self.0.blocks[number as usize].borrow_mut(),
+            _held: in_place.then(|| Held::new(&self.0.in_place)),
+        }
     }
 }
 
 impl<'a> DirStore for Store<'a> {
     type BlockMut = BlockMut<'a>;
+    type Draft = BlockMut<'a>;
 
     fn modify(&mut self, block: Block<'a>) -> Result<BlockMut<'a>, Error> {
-        let number = block.number;
-        drop(block);
-        self.0.modified.borrow_mut().insert(number);
-        Ok(BlockMut {
-            disk: self.0,
-            number,
-            // Panics when somebody still holds the block.
-            bytes: self.0.blocks[number as usize].borrow_mut(),
-        })
+        Ok(self.change(block, true))
+    }
+
+    fn stage(&mut self, block: Block<'a>) -> Result<BlockMut<'a>, Error> {
+        Ok(self.change(block, false))
     }
 
     fn append(&mut self) -> Result<(LogicalBlock, BlockMut<'a>), Error> {
+        assert_eq!(self.0.held.get() + self.0.in_place.get(), 0);
         let number = self.0.len();
         if number >= self.0.capacity.get() {
             return Err(Error::NoSpace);
@@ -322,6 +374,7 @@ impl<'a> DirStore for Store<'a> {
                 disk: self.0,
                 number,
                 bytes,
+                _held: None,
             },
         ))
     }
