@@ -65,6 +65,7 @@ pub use find::walk;
 pub use find::Mapping;
 pub use node::depth;
 pub use node::empty_root;
+pub use node::is_empty;
 pub use node::verify_root;
 pub use node::Expected;
 pub use node::Header;

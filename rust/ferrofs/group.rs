@@ -8,6 +8,7 @@ use ext4::Group;
 use ext4::InodeNumber;
 use ext4::PhysicalBlock;
 use kernel::prelude::*;
+use kernel::sync::SetOnce;
 use vfs::buffer::Buffer;
 
 use crate::error;
@@ -15,8 +16,54 @@ use crate::error::Place;
 use crate::volume::kind;
 use crate::SuperBlock;
 
+/// The blocks of descriptors of a mount, which stay in memory: nearly every change of metadata needs one.
+pub(crate) struct Descriptors(SetOnce<KVVec<Buffer>>);
+
+impl Descriptors {
+    /// Nothing is in memory yet.
+    pub(crate) const fn new() -> Self {
+        Self(SetOnce::new())
+    }
+
+    /// Keeps all of them. Called once at mount, after the journal was replayed.
+    pub(crate) fn load(&self, sb: &SuperBlock) -> Result {
+        if self.0.populate(read_descriptors(sb)?) {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    fn get(&self, index: u32) -> Option<Buffer> {
+        self.0.as_ref()?.get(index as usize).cloned()
+    }
+}
+
 /// The block that holds the descriptor of `group`, every descriptor in it verified. Sleeps.
 pub(crate) fn descriptor_block(sb: &SuperBlock, group: Group) -> Result<Buffer> {
+    let volume = sb.data();
+    let (index, _) = volume.layout.geometry.desc_offset(group);
+    match volume.descriptors.get(index) {
+        Some(buffer) => Ok(buffer),
+        None => read_descriptor_block(sb, group),
+    }
+}
+
+/// Reads and checks every group descriptor.
+pub(crate) fn read_descriptors(sb: &SuperBlock) -> Result<KVVec<Buffer>> {
+    let geometry = &sb.data().layout.geometry;
+    let mut blocks = KVVec::with_capacity(geometry.desc_blocks() as usize, GFP_KERNEL)?;
+    for group in geometry
+        .groups()
+        .step_by(geometry.descs_per_block() as usize)
+    {
+        blocks.push(read_descriptor_block(sb, group)?, GFP_KERNEL)?;
+    }
+    Ok(blocks)
+}
+
+/// As [`descriptor_block`], before [`Descriptors::load`].
+fn read_descriptor_block(sb: &SuperBlock, group: Group) -> Result<Buffer> {
     let volume = sb.data();
     let layout = &volume.layout;
     let geometry = &layout.geometry;

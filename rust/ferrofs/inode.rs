@@ -15,6 +15,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use ext4::inode::InodeFlags;
 use ext4::Checksummer;
 use ext4::InodeNumber;
+use ext4::PhysicalBlock;
 use kernel::prelude::*;
 use kernel::sync::SetOnce;
 use vfs::inode::flags;
@@ -23,6 +24,7 @@ use vfs::journal::Tid;
 use vfs::time::Timestamp;
 
 use crate::dir;
+use crate::group;
 use crate::map;
 use crate::map::MapState;
 use crate::truncate;
@@ -43,6 +45,7 @@ pub(crate) use store::modify_raw;
 pub(crate) use store::modify_raw_of;
 pub(crate) use store::read_raw;
 pub(crate) use store::update;
+pub(crate) use store::update_with;
 pub(crate) use store::UPDATE_CREDITS;
 
 /// What this file system keeps of an inode in memory.
@@ -70,6 +73,8 @@ pub(crate) struct InodeData {
     datasync_tid: AtomicU32,
     crtime: SetOnce<Timestamp>,
     checksum: SetOnce<Checksummer>,
+    /// Where the inode is in the table.
+    place: SetOnce<(PhysicalBlock, usize)>,
 }
 
 impl InodeData {
@@ -87,6 +92,7 @@ impl InodeData {
             datasync_tid: AtomicU32::new(0),
             crtime: SetOnce::new(),
             checksum: SetOnce::new(),
+            place: SetOnce::new(),
         })
     }
 
@@ -133,6 +139,17 @@ impl InodeData {
     /// The seed of the checksums of this inode's metadata, if the file system has checksums.
     pub(crate) fn checksum(&self) -> Option<Checksummer> {
         self.checksum.copy()
+    }
+
+    /// The block of the inode table in which the inode lies, and the byte of that block at which it begins.
+    fn place(&self, inode: &Inode) -> Result<(PhysicalBlock, usize)> {
+        if let Some(place) = self.place.copy() {
+            return Ok(place);
+        }
+        let place = group::inode_place(inode.sb(), number(inode))?;
+        // Somebody else may have been faster, with the same.
+        self.place.populate(place);
+        Ok(place)
     }
 
     /// The transaction that `fsync` must wait for.

@@ -303,6 +303,15 @@ pub(crate) fn delayed_blocks(inode: &Inode) -> u32 {
     inode.data().map.tree.read().cache.delayed()
 }
 
+/// Whether the file has no blocks and no space is reserved for any. Sleeps.
+pub(crate) fn is_empty(inode: &Inode) -> bool {
+    let tree = inode.data().map.tree.read();
+    // A damaged root is not empty: who uses it reports it.
+    tree.cache.delayed() == 0
+        && tree.reserved_nodes == 0
+        && extent::is_empty(&tree.root).unwrap_or(false)
+}
+
 /// A number that is another one after every change of a mapping of the file.
 ///
 /// Who remembers a mapping reads this before looking it up, and the mapping holds as long as the number

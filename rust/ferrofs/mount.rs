@@ -272,10 +272,11 @@ pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
     // Opening the journal writes to it. What can be refused is refused before; but descriptors that a
     // replay is going to bring up to date say nothing yet.
     if !volume.layout.features.incompat(Incompat::RECOVER) {
-        check_descriptors(sb)?;
+        group::read_descriptors(sb)?;
     }
     open_journal(sb)?;
     check_unchanged(sb)?;
+    volume.descriptors.load(sb)?;
     volume.alloc.load(sb)?;
     if !sb.is_read_only() {
         begin_writing(sb)?;
@@ -289,18 +290,6 @@ pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
         ));
     }
     Ok(root)
-}
-
-/// Checks every group descriptor.
-fn check_descriptors(sb: &SuperBlock) -> Result {
-    let geometry = &sb.data().layout.geometry;
-    for group in geometry
-        .groups()
-        .step_by(geometry.descs_per_block() as usize)
-    {
-        group::descriptor_block(sb, group)?;
-    }
-    Ok(())
 }
 
 /// Finds the log, replays what is in it, and lets transactions begin.

@@ -64,7 +64,7 @@ pub(crate) fn finish(inode: &Inode) -> Result {
 
 /// Frees the blocks that lie wholly behind `size` bytes.
 fn free_behind(txn: &mut Transaction<'_>, inode: &Inode, size: u64) -> Result {
-    if !has_map(inode) {
+    if !has_map(inode) || map::is_empty(inode) {
         return Ok(());
     }
     let geometry = &inode.sb().data().layout.geometry;
@@ -94,10 +94,9 @@ pub(crate) fn delete(inode: &Inode) -> Result {
     orphan::remove(&txn, inode)?;
     inode.set_size(0);
     inode.data().set_disk_size(0);
-    inode::update(&txn, inode)?;
     let now = Timestamp::now().seconds;
     // The field has 32 bits and only says that the inode is not in use: 0 would say that it is.
-    inode::modify_raw(&txn, inode, |raw| raw.set_dtime((now as u32).max(1)))?;
+    inode::update_with(&txn, inode, |raw| raw.set_dtime((now as u32).max(1)))?;
     alloc::inodes::free(&txn, inode)?;
     txn.stop()
 }

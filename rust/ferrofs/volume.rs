@@ -21,6 +21,7 @@ use vfs::transaction::Transaction;
 
 use crate::alloc::Allocator;
 use crate::completion::Conversions;
+use crate::group::Descriptors;
 use crate::options::Flags;
 use crate::options::Settings;
 use crate::orphan::Orphans;
@@ -64,6 +65,8 @@ pub(crate) struct Volume {
     pub(crate) super_buffer: Buffer,
     /// Where in that block it begins, in bytes.
     pub(crate) super_offset: usize,
+    /// Where the parts of each group are.
+    pub(crate) descriptors: Descriptors,
     /// Groups, and what is free in them.
     pub(crate) alloc: Allocator,
     /// Inodes whose storage must be freed even after a crash.
@@ -96,6 +99,7 @@ impl Volume {
                 journal,
                 super_buffer,
                 super_offset,
+                descriptors: Descriptors::new(),
                 alloc,
                 orphans <- Orphans::new(),
                 conversions <- Conversions::new(),

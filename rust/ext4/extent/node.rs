@@ -283,6 +283,11 @@ pub fn depth(root: &[u8; ROOT_SIZE]) -> Result<u16, ExtentError> {
     Ok(Node::root(root)?.header.depth())
 }
 
+/// Whether the tree with this root maps nothing.
+pub fn is_empty(root: &[u8; ROOT_SIZE]) -> Result<bool, ExtentError> {
+    Ok(Node::root(root)?.header.entries() == 0)
+}
+
 /// A node to be read, the header of which is right.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'a> {

@@ -41,7 +41,7 @@ pub(super) fn table_block(sb: &SuperBlock, block: PhysicalBlock) -> Result<Buffe
 /// Reads the inode as it stands in the table (in memory). `read` runs with the block's contents held.
 pub(crate) fn read_raw<R>(inode: &Inode, read: impl FnOnce(&RawInode) -> R) -> Result<R> {
     let sb = inode.sb();
-    let (block, offset) = group::inode_place(sb, number(inode))?;
+    let (block, offset) = inode.data().place(inode)?;
     let buffer = table_block(sb, block)?;
     let bytes = buffer.data();
     let raw = bytes
@@ -58,7 +58,8 @@ pub(crate) fn modify_raw<R>(
     inode: &Inode,
     change: impl FnOnce(&mut RawInode) -> R,
 ) -> Result<R> {
-    modify_raw_of(txn, inode.sb(), number(inode), change)
+    let place = inode.data().place(inode)?;
+    modify_raw_at(txn, inode.sb(), number(inode), place, change)
 }
 
 /// As [`modify_raw`], of an inode that need not be in memory.
@@ -68,7 +69,16 @@ pub(crate) fn modify_raw_of<R>(
     number: InodeNumber,
     change: impl FnOnce(&mut RawInode) -> R,
 ) -> Result<R> {
-    let (block, offset) = group::inode_place(sb, number)?;
+    modify_raw_at(txn, sb, number, group::inode_place(sb, number)?, change)
+}
+
+fn modify_raw_at<R>(
+    txn: &Transaction<'_>,
+    sb: &SuperBlock,
+    number: InodeNumber,
+    (block, offset): (PhysicalBlock, usize),
+    change: impl FnOnce(&mut RawInode) -> R,
+) -> Result<R> {
     let buffer = table_block(sb, block)?;
     let volume = sb.data();
     let range = offset..offset + volume.layout.geometry.inode_size();
@@ -94,8 +104,20 @@ pub(crate) fn modify_raw_of<R>(
 ///
 /// `EFBIG` when the file takes more space than the format can count; then nothing was changed.
 pub(crate) fn update(txn: &Transaction<'_>, inode: &Inode) -> Result {
+    update_with(txn, inode, |_| ())
+}
+
+/// As [`update`]; `more` changes what memory does not have.
+pub(crate) fn update_with(
+    txn: &Transaction<'_>,
+    inode: &Inode,
+    more: impl FnOnce(&mut RawInode),
+) -> Result {
     let volume = inode.sb().data();
-    let stored = modify_raw(txn, inode, |raw| fill(volume, inode, raw))?;
+    let stored = modify_raw(txn, inode, |raw| {
+        more(raw);
+        fill(volume, inode, raw)
+    })?;
     if !stored {
         return Err(EFBIG);
     }
@@ -158,7 +180,7 @@ fn note_large_file(txn: &Transaction<'_>, volume: &Volume) -> Result {
 /// Without a journal: writes the block of the table that holds the inode, and waits.
 pub(super) fn write_table_block(inode: &Inode) -> Result {
     let sb = inode.sb();
-    let (block, _) = group::inode_place(sb, number(inode))?;
+    let (block, _) = inode.data().place(inode)?;
     let device = sb.data().journal.device();
     table_block(sb, block)?.update_now(device, false, |_| ())
 }
