@@ -108,12 +108,17 @@ impl<B: AsRef<[u8]>> Bitmap<B> {
     }
 
     /// The 64 bits from `64 * index` on. Bits beyond the end of the bytes read as 0.
+    #[inline]
     fn word(&self, index: usize) -> u64 {
-        let mut word = [0; 8];
-        let bytes = self.bytes.as_ref().get(index * 8..).unwrap_or(&[]);
-        let length = bytes.len().min(8);
-        word[..length].copy_from_slice(&bytes[..length]);
-        u64::from_le_bytes(word)
+        let rest = self.bytes.as_ref().get(index * 8..).unwrap_or(&[]);
+        match rest.first_chunk() {
+            Some(word) => u64::from_le_bytes(*word),
+            // The end of a bitmap of an odd number of bytes.
+            None => rest
+                .iter()
+                .rev()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        }
     }
 
     /// Whether a bit is set. What lies beyond the end counts as set.

@@ -199,9 +199,17 @@ impl FreeSummary {
             return None;
         }
         let mut from = request.goal.min(bitmap.bits());
+        // The usual case needs no look at where the run around the goal ends.
+        let end = from.saturating_add(wanted);
+        if end <= bitmap.bits() && bitmap.next_set(from..end).is_none() {
+            return Some(Run {
+                start: from,
+                count: wanted,
+            });
+        }
         if let Some(run) = bitmap.free_run_around(from) {
-            let here = (run.end() - from).min(wanted);
-            if here == wanted || (request.continues && here >= least) {
+            let here = run.end() - from;
+            if request.continues && here >= least {
                 return Some(Run {
                     start: from,
                     count: here,

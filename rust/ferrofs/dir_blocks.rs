@@ -286,7 +286,7 @@ impl<'t> DirStore for BlocksMut<'t> {
         })
     }
 
-    fn append(&mut self) -> Result<(LogicalBlock, BlockChange<'t>), DirError> {
+    fn append(&mut self) -> Result<(LogicalBlock, BufferMut<'t>), DirError> {
         let dir = self.reader.dir;
         let number = self.blocks();
         let block_size = u64::from(dir.sb().block_size());
@@ -304,17 +304,10 @@ impl<'t> DirStore for BlocksMut<'t> {
             let block = self.txn.create(physical.get(), Kind::UNKNOWN, Unsealed)?;
             block.buffer().clone()
         };
-        let copy = BlockCopy::new(buffer)?;
         dir.set_size(size);
         dir.data().set_disk_size(size);
         inode::update(self.txn, dir)?;
-        Ok((
-            number,
-            BlockChange {
-                copy,
-                txn: self.txn,
-            },
-        ))
+        Ok((number, self.txn.write(&buffer, Unsealed)?))
     }
 
     fn set_indexed(&mut self) {

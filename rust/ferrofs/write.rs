@@ -133,6 +133,11 @@ fn prepare(
 ) -> Result {
     let offset = (pos - folio.pos()) as usize;
     let bytes = offset..(offset + len).min(folio.size());
+    if folio.size() == inode.block_size() && folio.is_range_dirty(bytes.clone()) {
+        // The only block is up to date and has its space since it became dirty. Larger folios do not say as
+        // much: when a mapping makes them dirty, so are their blocks behind the end of the file.
+        return Ok(());
+    }
     if bytes != (0..folio.size()) {
         folio.track_blocks(nowait)?;
     }

@@ -285,7 +285,7 @@ impl<S: DirStore> Directory<S> {
     pub(crate) fn append(
         &mut self,
         kind: BlockKind,
-    ) -> Result<(LogicalBlock, Changing<S::Draft>), S::Error> {
+    ) -> Result<(LogicalBlock, Changing<S::BlockMut>), S::Error> {
         let (number, block) = self.store.append()?;
         self.format.check_length(&block)?;
         Ok((number, Changing::new(&self.format, kind, block)))

@@ -195,14 +195,25 @@ impl<'a> Entry<'a> {
     /// Reads the entry at `offset` and checks all that can be checked of it.
     ///
     /// `end` is where the entries of the block end.
-    #[inline]
     pub(crate) fn parse(
         format: &DirFormat,
         block: &'a [u8],
         offset: usize,
         end: usize,
     ) -> Result<Self, DirectoryError> {
-        // This runs for each entry that a search passes. Offsets and lengths in a block fit 32 bits.
+        Self::parse_inline(format, block, offset, end)
+    }
+
+    /// As [`Self::parse`], for the walk over a block: as part of the loop, what the loop does not look at
+    /// costs nothing.
+    #[inline(always)]
+    fn parse_inline(
+        format: &DirFormat,
+        block: &'a [u8],
+        offset: usize,
+        end: usize,
+    ) -> Result<Self, DirectoryError> {
+        // Offsets and lengths in a block fit 32 bits.
         let overrun = |length: usize| DirectoryError::EntryOverrun {
             offset: offset as u32,
             length: length as u32,
@@ -287,11 +298,12 @@ impl<'a> Entries<'a> {
 impl<'a> Iterator for Entries<'a> {
     type Item = Result<Entry<'a>, DirectoryError>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.next >= self.end {
             return None;
         }
-        let entry = Entry::parse(&self.format, self.block, self.next, self.end);
+        let entry = Entry::parse_inline(&self.format, self.block, self.next, self.end);
         self.next = match &entry {
             Ok(entry) => entry.offset + entry.length,
             Err(_) => self.end,

@@ -52,11 +52,12 @@ pub trait DirStore: DirReader {
     /// No other [`DirReader::Block`] is held then; drafts may be. When this fails nothing has changed.
     fn stage(&mut self, block: Self::Block) -> Result<Self::Draft, Self::Error>;
 
-    /// Allocates a block at the end of the directory. The directory is then one block larger.
+    /// Allocates a block at the end of the directory, to be filled in place. The directory is then one block
+    /// larger.
     ///
-    /// Nothing but drafts is held then. What the block holds does not matter. When this fails the
-    /// directory is as it was.
-    fn append(&mut self) -> Result<(LogicalBlock, Self::Draft), Self::Error>;
+    /// Nothing but drafts is held then. Until the block is dropped, nothing is asked of the store and no
+    /// draft is dropped. What the block holds does not matter. When this fails the directory is as it was.
+    fn append(&mut self) -> Result<(LogicalBlock, Self::BlockMut), Self::Error>;
 
     /// Sets the flag `INDEX` of the directory's inode, as the directory now has an index.
     ///

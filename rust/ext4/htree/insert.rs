@@ -3,7 +3,8 @@
 //! Growing an index: insertion, splitting of leaves and nodes, new levels.
 //!
 //! Each step that changes the tree needs one new block, allocates it before it changes anything and
-//! leaves a valid tree. An insertion repeats such steps until its leaf has room, so it can fail for want of
+//! leaves a valid tree. The new block is declared last, so that it is complete before the changes of the
+//! others take effect. An insertion repeats such steps until its leaf has room, so it can fail for want of
 //! a block between any two of them.
 
 use zerocopy::little_endian::U16;
@@ -119,6 +120,7 @@ impl<S: DirStore> Directory<S> {
                 .map_err(corrupt)?;
         }
         packer.finish(&format, leaf.bytes()).map_err(corrupt)?;
+        drop(leaf);
         root.becomes(BlockKind::Root);
         let version = format.hasher.version();
         node::init_root(&format, root.bytes(), inode, parent, version, number).map_err(corrupt)?;

@@ -277,7 +277,13 @@ impl DerefMut for BlockMut<'_> {
 
 impl Drop for BlockMut<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() || !self.disk.verify.get() {
+        if std::thread::panicking() {
+            return;
+        }
+        if self._held.is_none() {
+            assert_eq!(self.disk.in_place.get(), 0, "a draft goes back too early");
+        }
+        if !self.disk.verify.get() {
             return;
         }
         let kinds = [BlockKind::Root, BlockKind::Node, BlockKind::Leaf];
@@ -374,12 +380,13 @@ impl<'a> DirStore for Store<'a> {
                 disk: self.0,
                 number,
                 bytes,
-                _held: None,
+                _held: Some(Held::new(&self.0.in_place)),
             },
         ))
     }
 
     fn set_indexed(&mut self) {
+        assert_eq!(self.0.in_place.get(), 0);
         self.0.indexed.set(true);
     }
 }
