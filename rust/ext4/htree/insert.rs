@@ -108,8 +108,7 @@ impl<S: DirStore> Directory<S> {
             }
             dot_inodes(&format, block)
         };
-        let (mut root, (inode, parent)) =
-            self.stage(LogicalBlock::ZERO, BlockKind::Leaf, check)?;
+        let (mut root, (inode, parent)) = self.stage(LogicalBlock::ZERO, BlockKind::Leaf, check)?;
         let (number, mut leaf) = self.append(BlockKind::Leaf)?;
 
         let mut packer = Packer::new();

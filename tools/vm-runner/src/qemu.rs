@@ -381,8 +381,15 @@ fn kernel_command_line(machine: &Machine<'_>, job: &Path) -> anyhow::Result<Stri
     let agent = std::env::current_exe()
         .context("finding this program")?
         .with_file_name("guest-agent");
+    // A processor that sleeps with its timer set for one moment sleeps for ever if the emulator, with one thread
+    // per processor on a busy host, loses that one interrupt. A timer that ticks comes again.
+    let ticks = if machine.kvm || machine.icount {
+        ""
+    } else {
+        "highres=off nohz=off "
+    };
     let line = format!(
-        "root={ROOT_TAG} rootfstype=virtiofs rw console=ttyS0 panic=-1 no_timer_check {} init={} -- {}",
+        "root={ROOT_TAG} rootfstype=virtiofs rw console=ttyS0 panic=-1 no_timer_check {ticks}{} init={} -- {}",
         machine.append,
         path_text(&agent)?,
         path_text(job)?
