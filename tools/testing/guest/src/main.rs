@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod kernel_log;
 mod manifest;
+mod measure;
 mod model;
 mod module;
 mod power_cut;
@@ -46,6 +47,8 @@ enum Action {
     PowerCut(power_cut::HostOptions),
     /// In a guest: for `power-cut`
     PowerCutGuest(power_cut::GuestOptions),
+    /// In a guest: what operations cost the processor, as a ratio to the kernel's ext4
+    Measure(measure::MeasureOptions),
     /// In a guest: runs one test in this process; for `run`
     One(runner::OneOptions),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Action::DemoGuest(options) => demo::guest(&options),
         Action::PowerCut(options) => power_cut::host(&options),
         Action::PowerCutGuest(options) => power_cut::guest(&options),
+        Action::Measure(options) => measure::measure(&options),
         Action::One(options) => runner::one(&options),
         Action::List { all } => {
             for test in tests::all().iter().filter(|test| all || !test.on_demand) {
