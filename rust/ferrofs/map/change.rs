@@ -81,12 +81,16 @@ pub(crate) fn allocate(inode: &Inode, block: impl Into<u32>, count: u32) -> Resu
                     return Err(error);
                 }
             }
-            result => return stopped.and(result),
+            // The transaction is full. Each one maps another part of what is before the block.
+            Ok(None) => stopped?,
+            Ok(Some(run)) => return stopped.map(|()| run),
+            Err(error) => return stopped.and(Err(error)),
         }
     }
 }
 
-fn allocate_in(txn: &Transaction<'_>, inode: &Inode, block: u32, end: u32) -> Result<Run> {
+/// Does what one transaction has room for; `None` if that did not get as far as `block`.
+fn allocate_in(txn: &Transaction<'_>, inode: &Inode, block: u32, end: u32) -> Result<Option<Run>> {
     let mut map = inode.data().map.lock();
     let found = map.find(inode, block)?;
     let (all, claim) = match found.status {
@@ -99,7 +103,7 @@ fn allocate_in(txn: &Transaction<'_>, inode: &Inode, block: u32, end: u32) -> Re
             },
             Claim::Now,
         ),
-        _ => return found.part(block..end).ok_or(EINVAL),
+        _ => return found.part(block..end).ok_or(EINVAL).map(Some),
     };
     let filled = fill(&mut map, txn, inode, &all, claim, State::Unwritten);
     // What was done before a failure stands.
@@ -111,9 +115,11 @@ fn allocate_in(txn: &Transaction<'_>, inode: &Inode, block: u32, end: u32) -> Re
     inode.data().note_data_change(txn.tid());
     let run = run?;
     match (filled, run.status) {
-        (_, Status::Unwritten(_) | Status::Written(_)) => run.part(block..end).ok_or(EINVAL),
+        (_, Status::Unwritten(_) | Status::Written(_)) => {
+            run.part(block..end).ok_or(EINVAL).map(Some)
+        }
         (Err(error), _) => Err(error),
-        (Ok(()), _) => Err(ENOSPC),
+        (Ok(()), _) => Ok(None),
     }
 }
 

@@ -261,6 +261,12 @@ pub fn all() -> &'static [Test] {
             space::last_blocks,
         ),
         test(
+            "scattered",
+            180,
+            "data that finds single free blocks only",
+            space::scattered,
+        ),
+        test(
             "small-groups",
             300,
             "large files on disks of many small groups",

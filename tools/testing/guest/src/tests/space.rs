@@ -2,8 +2,10 @@
 
 //! Space: full disks, what statfs says, files that are unlinked while open.
 
+use crate::bench::text;
 use crate::bench::Bench;
 use crate::bench::REFERENCE;
+use crate::command::must;
 use crate::model::compare_bytes;
 use anyhow::Context;
 use std::fs;
@@ -370,4 +372,48 @@ fn copy_disk(bench: &Bench, mebibytes: u32) -> anyhow::Result<()> {
         ],
     )
     .map(drop)
+}
+
+/// Where only single blocks are free, the end of a file is synced whose beginning has no place yet: all of it gets one,
+/// which takes more than one transaction has room for.
+pub fn scattered(bench: &Bench) -> anyhow::Result<()> {
+    const BLOCK: usize = 1024;
+    const BLOCKS: usize = 100;
+
+    bench.format(&["-b", "1024", "-N", "16000", "16M"])?;
+    bench.mount()?;
+    let single = |number: usize| bench.path(format!("single{number}"));
+    let mut count = 0;
+    while fs::write(single(count), [1; BLOCK]).is_ok() {
+        count += 1;
+    }
+    rustix::fs::sync();
+    for number in (0..count).step_by(2) {
+        fs::remove_file(single(number))?;
+    }
+    rustix::fs::sync();
+    // What nobody may reserve is free in one piece. A first file takes it.
+    fs::write(bench.path("first"), vec![2; BLOCK * 1000])?;
+    rustix::fs::sync();
+
+    let path = bench.path("second");
+    let data: Vec<u8> = (0..BLOCK * BLOCKS).map(|at| (at / BLOCK) as u8).collect();
+    fs::write(&path, &data)?;
+    let last = format!("sync_range -abw {} {BLOCK}", BLOCK * (BLOCKS - 1));
+    must("xfs_io", &["-c", &last, text(&path)])?;
+    // Tells of an error that writeback had met.
+    File::open(&path)?.sync_all()?;
+    let extents = must("filefrag", &[text(&path)])?;
+    let extents: usize = extents
+        .rsplit(": ")
+        .next()
+        .and_then(|words| words.split(' ').next()?.parse().ok())
+        .with_context(|| format!("filefrag said {extents}"))?;
+    anyhow::ensure!(
+        extents > BLOCKS / 2,
+        "the free space was not scattered: a file of {BLOCKS} blocks has {extents} extents"
+    );
+    bench.drop_caches()?;
+    anyhow::ensure!(fs::read(&path)? == data, "{} changed", path.display());
+    Ok(())
 }
