@@ -16,6 +16,7 @@ use rustix::time::ClockId;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
@@ -111,11 +112,11 @@ struct Turn {
 
 impl Turn {
     /// Does `operation` for the numbers from 0 to `count`, and notes what one took.
-    fn each(
+    fn each<T>(
         &mut self,
         name: &'static str,
         count: u32,
-        mut operation: impl FnMut(u32) -> anyhow::Result<()>,
+        mut operation: impl FnMut(u32) -> io::Result<T>,
     ) -> anyhow::Result<()> {
         let start = processor_time();
         for number in 0..count {
@@ -140,17 +141,15 @@ impl Turn {
         self.each("create a file", count, |number| {
             let mut options = OpenOptions::new();
             options.write(true).create_new(true).mode(0o644);
-            Ok(drop(options.open(at(&files, number))?))
+            options.open(at(&files, number))
         })?;
         self.each("open it and write 4 KiB", count, |number| {
             let file = OpenOptions::new().write(true).open(at(&files, number))?;
-            Ok(file.write_all_at(&data, 0)?)
+            file.write_all_at(&data, 0)
         })?;
-        self.each("stat", count, |number| {
-            Ok(drop(fs::metadata(at(&files, number))?))
-        })?;
+        self.each("stat", count, |number| fs::metadata(at(&files, number)))?;
         self.each("rename", count, |number| {
-            Ok(fs::rename(at(&files, number), at(&renamed, number))?)
+            fs::rename(at(&files, number), at(&renamed, number))
         })?;
         // The cost of a name, not of the call.
         let start = processor_time();
@@ -161,20 +160,13 @@ impl Turn {
             nanoseconds: (processor_time() - start) / seen,
         });
         self.each("chmod", count, |number| {
-            Ok(fs::set_permissions(
-                at(&renamed, number),
-                fs::Permissions::from_mode(0o600),
-            )?)
+            fs::set_permissions(at(&renamed, number), fs::Permissions::from_mode(0o600))
         })?;
         self.each("unlink", count, |number| {
-            Ok(fs::remove_file(at(&renamed, number))?)
+            fs::remove_file(at(&renamed, number))
         })?;
-        self.each("mkdir", count, |number| {
-            Ok(fs::create_dir(at(&dirs, number))?)
-        })?;
-        self.each("rmdir", count, |number| {
-            Ok(fs::remove_dir(at(&dirs, number))?)
-        })
+        self.each("mkdir", count, |number| fs::create_dir(at(&dirs, number)))?;
+        self.each("rmdir", count, |number| fs::remove_dir(at(&dirs, number)))
     }
 
     fn contents(&mut self, path: &Path) -> anyhow::Result<()> {
@@ -186,25 +178,25 @@ impl Turn {
         let scattered = |number: u32| (number as usize * STRIDE % blocks * 4 * KIB) as u64;
         let count = LARGE_MIB as u32;
         self.each("write 1 MiB", count, |number| {
-            Ok(file.write_all_at(&data, offset(number))?)
+            file.write_all_at(&data, offset(number))
         })?;
-        self.each("fsync 64 MiB", 1, |_| Ok(file.sync_all()?))?;
+        self.each("fsync 64 MiB", 1, |_| file.sync_all())?;
         self.each("overwrite 1 MiB", count, |number| {
-            Ok(file.write_all_at(&data, offset(number))?)
+            file.write_all_at(&data, offset(number))
         })?;
         file.sync_all()?;
         self.each("overwrite 4 KiB at random", 4096, |number| {
-            Ok(file.write_all_at(&data[..4 * KIB], scattered(number))?)
+            file.write_all_at(&data[..4 * KIB], scattered(number))
         })?;
-        self.each("fsync 4096 scattered blocks", 1, |_| Ok(file.sync_all()?))?;
+        self.each("fsync 4096 scattered blocks", 1, |_| file.sync_all())?;
         self.each("read 1 MiB, cached", count, |number| {
-            Ok(file.read_exact_at(&mut data, offset(number))?)
+            file.read_exact_at(&mut data, offset(number))
         })?;
         self.each("read 4 KiB at random, cached", 4096, |number| {
-            Ok(file.read_exact_at(&mut data[..4 * KIB], scattered(number))?)
+            file.read_exact_at(&mut data[..4 * KIB], scattered(number))
         })?;
         drop(file);
-        self.each("unlink the large file", 1, |_| Ok(fs::remove_file(path)?))
+        self.each("unlink the large file", 1, |_| fs::remove_file(path))
     }
 
     fn log(&mut self, path: &Path) -> anyhow::Result<()> {
@@ -219,7 +211,7 @@ impl Turn {
         self.each("append 100 bytes, fsync", 200, |_| {
             file.write_all_at(&data, end)?;
             end += data.len() as u64;
-            Ok(file.sync_all()?)
+            file.sync_all()
         })
     }
 }
