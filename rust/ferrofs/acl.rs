@@ -22,6 +22,7 @@ use vfs::xattr::ValueBuffer;
 
 use crate::inode;
 use crate::namei;
+use crate::state;
 use crate::xattr;
 use crate::Inode;
 
@@ -132,7 +133,7 @@ pub(crate) fn set(idmap: &IdMap, inode: &Inode, kind: Kind, acl: Option<&PosixAc
     };
     namei::retry_without_space(inode, || {
         let credits = xattr::set_credits(inode) + inode::UPDATE_CREDITS;
-        let txn = inode.sb().data().journal.start(credits)?;
+        let txn = state::transaction(inode.sb(), credits)?;
         store(&txn, inode, kind, acl)?;
         if mode != inode.mode() {
             inode.set_mode(mode);

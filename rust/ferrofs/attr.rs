@@ -17,6 +17,7 @@ use crate::file::check_mutable;
 use crate::inode;
 use crate::map;
 use crate::resize;
+use crate::state;
 use crate::Ferrofs;
 use crate::Inode;
 
@@ -79,8 +80,7 @@ pub(crate) fn setattr(attributes: &mut Attributes<'_, Ferrofs>) -> Result {
         resize::set_size(inode, size)?;
     }
 
-    let volume = inode.sb().data();
-    let txn = volume.journal.start(inode::UPDATE_CREDITS)?;
+    let txn = state::transaction(inode.sb(), inode::UPDATE_CREDITS)?;
     attributes.apply();
     inode.inc_version();
     inode::update(&txn, inode)?;
@@ -144,7 +144,7 @@ pub(crate) fn fileattr_set(inode: &Inode, attributes: &FileAttributes) -> Result
         inode.write_and_wait()?;
     }
 
-    let txn = inode.sb().data().journal.start(inode::UPDATE_CREDITS)?;
+    let txn = state::transaction(inode.sb(), inode::UPDATE_CREDITS)?;
     if inode.is_sync() {
         txn.set_sync();
     }
@@ -163,7 +163,7 @@ pub(crate) fn set_generation(inode: &Inode, generation: u32) -> Result {
         return Err(ENOTTY);
     }
     let _locked = inode.lock();
-    let txn = inode.sb().data().journal.start(inode::UPDATE_CREDITS)?;
+    let txn = state::transaction(inode.sb(), inode::UPDATE_CREDITS)?;
     inode.set_generation(generation);
     inode.touch_ctime();
     inode.inc_version();

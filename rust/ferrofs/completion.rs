@@ -22,8 +22,11 @@ use vfs::bio::CompletedQueue;
 use vfs::bio::Completion;
 use vfs::workqueue::OwnedQueue;
 
+use crate::error;
+use crate::flush;
 use crate::inode;
 use crate::map;
+use crate::state;
 use crate::write;
 use crate::Ferrofs;
 use crate::Inode;
@@ -65,8 +68,13 @@ impl Completion for Written {
     type Shared = Converter;
 
     fn complete(bio: CompletedBio<Self>) {
-        let metadata = bio.unwritten || bio.end > bio.inode().data().disk_size();
-        if metadata && bio.result().is_ok() {
+        if let Err(error) = bio.result() {
+            // Blocks that were never written stay so, and show zeroes and not what lies on the disk.
+            error::data_lost(bio.inode(), bio.bytes.clone(), error);
+            return bio.finish(Ok(()));
+        }
+        flush::note_write(bio.inode());
+        if bio.unwritten || bio.end > bio.inode().data().disk_size() {
             bio.with_shared(|bio, converter| converter.push(bio));
         } else {
             bio.finish(Ok(()));
@@ -171,7 +179,10 @@ fn convert_run(first: CompletedBio<Written>, ended: &mut CompletedList<Written>)
         unwritten |= next.unwritten;
         run.push(next);
     }
-    let result = convert(first.inode(), bytes, end, unwritten);
+    let result = convert(first.inode(), bytes.clone(), end, unwritten);
+    if let Err(error) = result {
+        error::data_lost(first.inode(), bytes, error);
+    }
     run.for_each(|bio| bio.finish(result));
     first.finish(result);
 }
@@ -185,8 +196,7 @@ pub(crate) fn convert(inode: &Inode, bytes: Range<u64>, end: u64, unwritten: boo
     if end <= inode.data().disk_size() {
         return Ok(());
     }
-    let journal = &inode.sb().data().journal;
-    let txn = journal.start(inode::UPDATE_CREDITS)?;
+    let txn = state::transaction(inode.sb(), inode::UPDATE_CREDITS)?;
     inode.data().grow_disk_size(end);
     inode.data().note_data_change(txn.tid());
     inode::update(&txn, inode)?;

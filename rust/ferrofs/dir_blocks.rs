@@ -48,6 +48,8 @@ use crate::Inode;
 pub(crate) enum DirError {
     /// Something else than the directory.
     Errno(Error),
+    /// A block cannot be read: what the directory holds is not known.
+    Unreadable(PhysicalBlock),
     /// What is on the disk is wrong; the block, if it is known which.
     Corrupt(Corrupt, Option<PhysicalBlock>),
 }
@@ -65,11 +67,15 @@ impl From<Error> for DirError {
 }
 
 impl DirError {
-    /// Reports damage of the directory `dir`; gives the error for the operation that met it.
+    /// Reports damage of the directory `dir`, and blocks of it that cannot be read; gives the error for the operation that met it.
     #[track_caller]
     pub(crate) fn report(self, dir: &Inode) -> Error {
         match self {
             Self::Errno(error) => error,
+            Self::Unreadable(block) => {
+                let place = Place::both(inode::number(dir), block);
+                error::io_failed(dir.sb(), place, "a block of the directory cannot be read")
+            }
             Self::Corrupt(what, block) => {
                 let place = Place {
                     inode: Some(inode::number(dir)),
@@ -160,6 +166,10 @@ impl<'a> Reader<'a> {
             volume.remembered(kind_of(kind)),
             verify,
         )
+        .map_err(|error| match error {
+            DirError::Errno(EIO) => DirError::Unreadable(physical),
+            error => error,
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::completion;
 use crate::extent_status::Status;
 use crate::extents;
 use crate::file::check_mutable;
+use crate::flush;
 use crate::map;
 use crate::write;
 use crate::Ferrofs;
@@ -186,11 +187,13 @@ impl iomap::DirectWrite for Direct {
     type FileSystem = Ferrofs;
 
     fn end(kiocb: &Kiocb<'_>, len: usize, result: Result, unwritten: bool) -> Result {
+        let inode = kiocb.inode();
+        // Also after an error: some of it may have arrived.
+        flush::note_write(inode);
         result?;
         if len == 0 {
             return Ok(());
         }
-        let inode = kiocb.inode();
         let end = kiocb.pos() + len as u64;
         if unwritten || end > inode.data().disk_size() {
             completion::convert(inode, kiocb.pos()..end, end, unwritten)?;

@@ -6,6 +6,8 @@
 //! super block, where `e2fsck` and the next mount see it, and does what `errors=` asks for.
 
 use core::fmt::Display;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
 
 use ext4::superblock::ErrorCode;
 use ext4::superblock::ErrorRecord;
@@ -19,6 +21,7 @@ use kernel::prelude::*;
 use vfs::time::Timestamp;
 
 use crate::checksum::crc32c;
+use crate::Inode;
 use crate::SuperBlock;
 
 /// The structure needs cleaning: what ext4 answers when it finds damage (`EFSCORRUPTED`).
@@ -85,7 +88,7 @@ impl<T: Display> kernel::fmt::Display for Shown<T> {
 /// Sleeps. No spinlock and no contents of the super block's buffer may be held.
 #[track_caller]
 pub(crate) fn corrupt(sb: &SuperBlock, place: Place, what: impl Display) -> Error {
-    report(sb, place, ErrorCode::Efscorrupted, what);
+    report(sb, place, ErrorCode::Efscorrupted, what, false);
     EFSCORRUPTED
 }
 
@@ -94,15 +97,48 @@ pub(crate) fn corrupt(sb: &SuperBlock, place: Place, what: impl Display) -> Erro
 /// The context is as for [`corrupt`].
 #[track_caller]
 pub(crate) fn io_failed(sb: &SuperBlock, place: Place, what: impl Display) -> Error {
-    report(sb, place, ErrorCode::Eio, what);
+    report(sb, place, ErrorCode::Eio, what, false);
     EIO
 }
 
+/// Reports that `bytes` of a file could not be written. Whoever syncs the file is told; this is for the log, once in
+/// a second. Any context.
+pub(crate) fn data_lost(inode: &Inode, bytes: Range<u64>, cause: Error) {
+    let sb = inode.sb();
+    let now = Timestamp::now().seconds;
+    if sb.data().data_lost.swap(now, Relaxed) != now {
+        pr_err!(
+            "({}): inode #{}: data lost, bytes {} to {} cannot be written: {:?}\n",
+            sb.id().to_str().unwrap_or("?"),
+            inode.ino(),
+            bytes.start,
+            bytes.end,
+            cause
+        );
+    }
+}
+
+/// Reports, once, that the journal has given up behind our back, mostly because it could not be written. There is no
+/// going on from there, whatever `errors=` says, but for `panic`.
+///
+/// The context is as for [`corrupt`].
 #[track_caller]
-fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display) {
+pub(crate) fn journal_aborted(sb: &SuperBlock) {
+    let what = "the journal was aborted";
+    report(sb, Place::default(), ErrorCode::Eio, what, true);
+}
+
+#[track_caller]
+fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display, must_stop: bool) {
     let caller = core::panic::Location::caller();
     let volume = sb.data();
     let on_error = volume.settings().on_error;
+    let stops = must_stop || on_error != OnError::Continue;
+    // First of all, so that nobody mistakes the end of the journal for another error.
+    let news = stops && volume.state.stop();
+    if must_stop && !news {
+        return;
+    }
 
     pr_crit!(
         "({}): error at {}:{}: {}{}\n",
@@ -124,7 +160,7 @@ fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display) {
             line: caller.line(),
             code: code as u8,
         };
-        if on_error != OnError::Continue {
+        if stops {
             volume.journal.abort(EIO);
         }
         if let Err(error) = volume.update_superblock(|superblock| {
@@ -139,18 +175,14 @@ fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display) {
         }
     }
 
-    match on_error {
-        OnError::Continue => {}
-        OnError::ReadOnly => {
-            if !sb.is_read_only() {
-                pr_crit!(
-                    "({}): remounting read-only; run e2fsck\n",
-                    sb.id().to_str().unwrap_or("?")
-                );
-                sb.set_read_only();
-            }
-        }
-        OnError::Panic => sb.panic_after_error(),
+    if on_error == OnError::Panic {
+        sb.panic_after_error();
+    }
+    if news {
+        pr_crit!(
+            "({}): remounting read-only; run e2fsck\n",
+            sb.id().to_str().unwrap_or("?")
+        );
     }
 }
 

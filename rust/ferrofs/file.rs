@@ -7,6 +7,7 @@ use kernel::iov::IovIterDest;
 use kernel::iov::IovIterSource;
 use kernel::prelude::*;
 use vfs::address_space;
+use vfs::address_space::FolioRead;
 use vfs::address_space::SwapArea;
 use vfs::address_space::SwapExtents;
 use vfs::file;
@@ -41,14 +42,6 @@ pub(crate) fn set_operations(inode: &mut NewInode<Ferrofs>) -> Result {
     inode.set_file_operations::<Files>()?;
     inode.set_address_space_operations::<Pages>();
     inode.allow_large_folios();
-    Ok(())
-}
-
-/// Fails writes to a file system that stopped to change after an error.
-pub(crate) fn check_writable(inode: &Inode) -> Result {
-    if inode.sb().data().journal.is_aborted() {
-        return Err(EROFS);
-    }
     Ok(())
 }
 
@@ -130,7 +123,7 @@ pub(crate) struct Pages;
 impl address_space::Operations for Pages {
     type FileSystem = Ferrofs;
 
-    fn read_folio(_file: Option<&LocalFile>, folio: LockedFolio<Ferrofs>) -> Result {
+    fn read_folio(_file: Option<&LocalFile>, folio: LockedFolio<Ferrofs>) -> Result<FolioRead> {
         read::read_folio(folio)
     }
 

@@ -6,8 +6,10 @@ use kernel::fs::LocalFile;
 use kernel::prelude::*;
 use vfs::file;
 
+use crate::flush;
 use crate::inode;
 use crate::options::Flags;
+use crate::state;
 use crate::Inode;
 
 /// Brings bytes `start..=last` of a file to stable media with all that is needed to find them and, unless
@@ -33,21 +35,21 @@ pub(crate) fn fsync(
 /// The same without the part that only an open file has: for directories, and for inodes of which all
 /// data was written. Sleeps.
 pub(crate) fn sync(inode: &Inode, data_only: bool) -> Result {
-    check_journal(inode)?;
+    state::check(inode.sb())?;
     if inode.sb().is_read_only() {
         return Ok(());
     }
     let volume = inode.sb().data();
     let journal = &volume.journal;
-    let barrier = volume.settings().has(Flags::BARRIER);
+    let begun = volume.flushes.now();
     if !journal.has_log() {
         inode::write(inode, true)?;
         journal.device().sync_buffers()?;
-        return if barrier {
-            journal.device().flush()
-        } else {
-            Ok(())
-        };
+        if volume.settings().has(Flags::BARRIER) {
+            journal.device().flush()?;
+            volume.flushes.flushed(begun);
+        }
+        return Ok(());
     }
     let tid = if data_only {
         inode.data().datasync_tid()
@@ -56,17 +58,10 @@ pub(crate) fn sync(inode: &Inode, data_only: bool) -> Result {
     };
     // A commit which is yet to come flushes the data as well. If the last one that concerns the file is
     // over, its data may still be in the device's cache.
-    let flushed = journal.will_flush(tid);
+    let flushes = journal.will_flush(tid);
     journal.complete(tid)?;
-    if barrier && !flushed {
-        journal.device().flush()?;
+    if flushes {
+        volume.flushes.flushed(begun);
     }
-    Ok(())
-}
-
-fn check_journal(inode: &Inode) -> Result {
-    if inode.sb().data().journal.is_aborted() {
-        return Err(EROFS);
-    }
-    Ok(())
+    flush::flush_inode(inode)
 }

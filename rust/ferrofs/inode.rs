@@ -24,9 +24,11 @@ use vfs::journal::Tid;
 use vfs::time::Timestamp;
 
 use crate::dir;
+use crate::flush;
 use crate::group;
 use crate::map;
 use crate::map::MapState;
+use crate::state;
 use crate::truncate;
 use crate::writeback;
 use crate::xattr;
@@ -62,6 +64,8 @@ pub(crate) struct InodeData {
     /// Directories: where to look for room.
     #[pin]
     pub(crate) dir: dir::InodeState,
+    /// Which of its data may be in the device's cache.
+    pub(crate) flush: flush::InodeState,
     flags: AtomicU32,
     project: AtomicU32,
     /// The size that the inode table has: what a crash leaves. It follows the kernel's size once the
@@ -85,6 +89,7 @@ impl InodeData {
             io: writeback::InodeState::new(),
             xattrs <- xattr::InodeState::new(),
             dir <- dir::InodeState::new(),
+            flush: flush::InodeState::new(),
             flags: AtomicU32::new(0),
             project: AtomicU32::new(0),
             disk_size: AtomicU64::new(0),
@@ -240,13 +245,11 @@ pub(crate) fn dirty(inode: &Inode, flags: DirtyFlags) {
         return;
     }
     let volume = inode.sb().data();
-    let result = volume
-        .journal
-        .start(UPDATE_CREDITS)
+    let result = state::transaction(inode.sb(), UPDATE_CREDITS)
         .and_then(|txn| update(&txn, inode).and(txn.stop()));
     if let Err(error) = result {
-        // The kernel does not take an error here. A journal that was aborted has been reported.
-        if !volume.journal.is_aborted() {
+        // The kernel does not take an error here. What has stopped the file system was reported.
+        if volume.state.check().is_ok() {
             pr_err!(
                 "({}): inode #{}: times cannot be stored: {:?}\n",
                 inode.sb().id().to_str().unwrap_or("?"),
@@ -272,7 +275,9 @@ pub(crate) fn write(inode: &Inode, wait: bool) -> Result {
 
 /// The inode leaves memory. Without links, it leaves the disk as well.
 pub(crate) fn evict(inode: &Inode) {
-    if inode.nlink() == 0 && !inode.sb().is_read_only() {
+    let sb = inode.sb();
+    // After an error nothing is freed on the disk: the inode stays in the orphan list.
+    if inode.nlink() == 0 && !sb.is_read_only() && sb.data().state.check().is_ok() {
         delete(inode);
     }
     // There is something left after an error only.

@@ -17,6 +17,7 @@ use vfs::transaction::Credits;
 
 use crate::attr;
 use crate::checksum::crc32c;
+use crate::state;
 use crate::Inode;
 
 /// The older numbers of ext4 for the generation.
@@ -80,7 +81,7 @@ fn set_label(inode: &Inode, file: &File, memory: UserSlice) -> Result {
     let _access = WriteAccess::new(file)?;
     let volume = inode.sb().data();
     // The block of the super block.
-    let txn = volume.journal.start(Credits::blocks(1))?;
+    let txn = state::transaction(inode.sb(), Credits::blocks(1))?;
     txn.set_sync();
     let mut fits = false;
     volume.write_superblock(&txn, |superblock| {

@@ -11,6 +11,7 @@ use vfs::vm::WriteFault;
 
 use crate::file::check_mutable;
 use crate::map;
+use crate::state;
 use crate::write;
 use crate::Ferrofs;
 
@@ -26,6 +27,7 @@ impl vm::Operations for Mappings {
     fn page_mkwrite(fault: &WriteFault<'_, Ferrofs>) -> Result<Option<LockedFolio<Ferrofs>>> {
         let inode = fault.inode();
         check_mutable(inode)?;
+        state::check(inode.sb())?;
         let _fault = inode.start_page_fault();
         file::update_time(fault.file())?;
         // Keeps holes from being punched between the reservation and the fault's end.

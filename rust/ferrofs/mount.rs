@@ -427,14 +427,14 @@ pub(crate) fn stop(sb: &SuperBlock) {
     let volume = sb.data();
     let id = sb.id().to_str().unwrap_or("?");
     volume.alloc.stop();
-    let aborted = volume.journal.is_aborted();
+    let stopped = volume.state.check().is_err() || volume.journal.is_aborted();
     let was_writing = volume.is_writing();
     let closed = volume.journal.close();
     if let Err(error) = closed {
         pr_err!("({id}): the journal cannot be emptied: {error:?}\n");
     }
-    // An aborted journal must be replayed by the next mount, or e2fsck.
-    if was_writing && !aborted && closed.is_ok() {
+    // After an error the disk stays as it is, for the next mount to replay or e2fsck to repair.
+    if was_writing && !stopped && closed.is_ok() {
         if let Err(error) = sb.sync_device().and_then(|()| end_writing(sb)) {
             pr_err!("({id}): the super block cannot be written: {error:?}\n");
         }

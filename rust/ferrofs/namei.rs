@@ -46,6 +46,7 @@ use crate::inode;
 use crate::map;
 use crate::ops;
 use crate::orphan;
+use crate::state;
 use crate::xattr;
 use crate::Ferrofs;
 use crate::Inode;
@@ -118,7 +119,7 @@ pub(crate) fn lookup<'d>(
 
 /// Starts a transaction that changes `dir`.
 pub(crate) fn start<'a>(dir: &'a Inode, credits: Credits) -> Result<Transaction<'a>> {
-    let txn = dir.sb().data().journal.start(credits)?;
+    let txn = state::transaction(dir.sb(), credits)?;
     if dir.is_dirsync() {
         txn.set_sync();
     }
@@ -387,7 +388,7 @@ pub(crate) fn tmpfile<'d>(
     let credits = credits::make_inode(dir) + credits::orphan();
     let new = retry_without_space(dir, || {
         let mut draft = Draft::new();
-        let txn = dir.sb().data().journal.start(credits)?;
+        let txn = state::transaction(dir.sb(), credits)?;
         let made = draft.make(&txn, idmap, dir, &[], &inherited, |_| Ok(()));
         let failure = made.err();
         draft.abandon(&txn)?;

@@ -12,9 +12,11 @@ use core::ops::Range;
 use ext4::PhysicalBlock;
 use kernel::iov::IovIterDest;
 use kernel::prelude::*;
+use vfs::address_space::FolioRead;
 use vfs::bio::Flags;
 use vfs::bio::ReadBio;
 use vfs::block_device::SECTOR_SIZE;
+use vfs::folio::Folio;
 use vfs::folio::LockedFolio;
 use vfs::folio::ReadingFolio;
 use vfs::readahead::Readahead;
@@ -46,10 +48,57 @@ pub(crate) fn sector(inode: &Inode, block: PhysicalBlock) -> u64 {
 }
 
 /// Reads one folio.
-pub(crate) fn read_folio(folio: LockedFolio<Ferrofs>) -> Result {
-    let folio = folio.start_read()?;
-    Reader::new(Flags::NONE, folio.size() as u64).fill(folio)
-    // The bio is sent off when the reader is dropped.
+pub(crate) fn read_folio(folio: LockedFolio<Ferrofs>) -> Result<FolioRead> {
+    let block_size = folio.inode().ok_or(EINVAL)?.block_size();
+    let missing = missing_blocks(&folio, block_size);
+    let again = folio.share();
+    {
+        let folio = folio.start_read()?;
+        Reader::new(Flags::NONE, folio.size() as u64).fill(folio)?;
+        // The bio is sent off when the reader is dropped.
+    }
+    if missing <= 1 {
+        return Ok(FolioRead::Started);
+    }
+    // A bio that fails does so as a whole. One bad block must not take its neighbours along: they are read
+    // one by one then.
+    let folio = Folio::lock(again);
+    if folio.is_uptodate() {
+        return Ok(FolioRead::Started);
+    }
+    read_blocks(&folio, block_size)?;
+    if missing_blocks(&folio, block_size) < missing {
+        Ok(FolioRead::Partly)
+    } else {
+        Ok(FolioRead::Started)
+    }
+}
+
+/// The number of blocks of `folio` that are not up to date.
+fn missing_blocks(folio: &LockedFolio<Ferrofs>, block_size: usize) -> usize {
+    let mut count = 0;
+    let mut at = 0;
+    while let Some(missing) = folio.next_not_uptodate(at..folio.size()) {
+        count += missing.len().div_ceil(block_size.max(1));
+        at = missing.end;
+    }
+    count
+}
+
+/// Reads the blocks of `folio` that can be, each for itself, and waits for them.
+fn read_blocks(folio: &LockedFolio<Ferrofs>, block_size: usize) -> Result {
+    // None if the folio was truncated meanwhile.
+    let Some(inode) = folio.inode() else {
+        return Ok(());
+    };
+    folio.track_blocks(false)?;
+    let mut at = 0;
+    while let Some(missing) = folio.next_not_uptodate(at..folio.size()) {
+        at = missing.start + block_size;
+        // A block that fails stays as it is, and so fails for those who need it.
+        let _ = write::fill_block(inode, folio, missing.start, false);
+    }
+    Ok(())
 }
 
 /// Reads ahead. An error is not reported: whoever needs the folio meets it again.

@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use crate::inode;
+use crate::state;
 use crate::truncate;
 use crate::write;
 use crate::Inode;
@@ -40,8 +41,7 @@ fn grow(inode: &Inode, old: u64, size: u64) -> Result {
     write::zero_to_block_end(inode, old)?;
     inode.set_size(size);
     inode.page_cache_extended(old, size);
-    let journal = &inode.sb().data().journal;
-    let txn = journal.start(inode::UPDATE_CREDITS)?;
+    let txn = state::transaction(inode.sb(), inode::UPDATE_CREDITS)?;
     inode.data().grow_disk_size(size);
     inode.data().note_data_change(txn.tid());
     inode::update(&txn, inode)?;

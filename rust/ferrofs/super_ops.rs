@@ -4,15 +4,18 @@
 
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
+use kernel::seq_print;
 use vfs::context::Log;
 use vfs::super_block::StatFs;
 
 use crate::checksum::crc32c;
+use crate::flush;
 use crate::mount;
 use crate::mount::SUPPORTED;
 use crate::options;
 use crate::options::Flags;
 use crate::options::Options;
+use crate::state;
 use crate::SuperBlock;
 
 /// The longest file name in bytes.
@@ -50,21 +53,27 @@ pub(crate) fn statfs(sb: &SuperBlock) -> Result<StatFs> {
 pub(crate) fn sync(sb: &SuperBlock, wait: bool) -> Result {
     let volume = sb.data();
     volume.conversions.flush();
+    state::check(sb)?;
+    let begun = volume.flushes.now();
+    // Asked before the commit is started: it may be over soon.
+    let flushes = volume.journal.will_flush(volume.journal.latest_tid());
     let commit = volume.journal.start_commit();
     if !wait {
         return Ok(());
     }
-    let mut flushed = false;
     if let Some(tid) = commit {
-        flushed = volume.journal.will_flush(tid);
         volume.journal.wait_commit(tid)?;
+        if flushes {
+            volume.flushes.flushed(begun);
+        }
     } else if !volume.journal.has_log() {
         sb.sync_device()?;
+        if volume.settings().has(Flags::BARRIER) {
+            sb.flush_device()?;
+            volume.flushes.flushed(begun);
+        }
     }
-    if !flushed && volume.settings().has(Flags::BARRIER) {
-        sb.flush_device()?;
-    }
-    Ok(())
+    flush::flush_all(sb)
 }
 
 /// Makes the disk look as after a clean unmount, so that a snapshot of it needs no replay.
@@ -74,19 +83,22 @@ pub(crate) fn freeze(sb: &SuperBlock) -> Result {
     }
     let volume = sb.data();
     volume.conversions.flush();
-    if volume.journal.has_log() {
-        let updates = volume.journal.lock_updates();
-        volume.journal.flush(&updates)?;
+    state::check(sb)?;
+    if !volume.journal.has_log() {
+        return mount::end_writing(sb);
     }
+    // Until the super block says that there is nothing to replay, nothing may get into the log.
+    let updates = volume.journal.lock_updates();
+    volume.journal.flush(&updates)?;
     mount::end_writing(sb)
 }
 
 /// The disk is in use again.
 pub(crate) fn unfreeze(sb: &SuperBlock) -> Result {
-    if sb.is_read_only() {
+    let volume = sb.data();
+    if sb.is_read_only() || volume.state.check().is_err() {
         return Ok(());
     }
-    let volume = sb.data();
     let logged = volume.journal.has_log();
     volume.set_writing(true);
     volume.update_superblock(|superblock| {
@@ -102,7 +114,11 @@ pub(crate) fn unfreeze(sb: &SuperBlock) -> Result {
 pub(crate) fn show_options(sb: &SuperBlock, out: &SeqFile) -> Result {
     let volume = sb.data();
     let settings = volume.settings();
-    volume.with_superblock(|superblock| options::show(&settings, superblock, out))
+    volume.with_superblock(|superblock| options::show(&settings, superblock, out))?;
+    if let Some(state) = volume.state.shown() {
+        seq_print!(out, ",{}", state);
+    }
+    Ok(())
 }
 
 /// Applies options to a live mount, and makes it read-only or writable.
@@ -137,7 +153,7 @@ pub(crate) fn reconfigure(
 fn become_read_only(sb: &SuperBlock) -> Result {
     let volume = sb.data();
     volume.conversions.flush();
-    if volume.journal.is_aborted() {
+    if state::check(sb).is_err() {
         // The log must stay for the next mount to replay.
         return Ok(());
     }
@@ -152,7 +168,7 @@ fn become_read_only(sb: &SuperBlock) -> Result {
 
 fn become_writable(sb: &SuperBlock, log: &Log<'_>) -> Result {
     let volume = sb.data();
-    if volume.journal.is_aborted() {
+    if state::check(sb).is_err() {
         log.error(fmt!(
             "the file system has met an error: unmount it and run e2fsck"
         ));
@@ -182,9 +198,12 @@ fn become_writable(sb: &SuperBlock, log: &Log<'_>) -> Result {
 
 /// The device is gone: nothing more can be written, and what was not is lost.
 pub(crate) fn shutdown(sb: &SuperBlock) {
-    pr_crit!(
-        "({}): the device is gone, shutting down\n",
-        sb.id().to_str().unwrap_or("?")
-    );
-    sb.data().journal.abort(EIO);
+    let volume = sb.data();
+    if volume.state.shut_down() {
+        pr_crit!(
+            "({}): the device is gone, shutting down\n",
+            sb.id().to_str().unwrap_or("?")
+        );
+        volume.journal.abort(EIO);
+    }
 }

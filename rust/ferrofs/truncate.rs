@@ -15,6 +15,7 @@ use crate::alloc;
 use crate::inode;
 use crate::map;
 use crate::orphan;
+use crate::state;
 use crate::xattr;
 use crate::Inode;
 
@@ -39,8 +40,7 @@ fn has_map(inode: &Inode) -> bool {
 /// The inode's lock and the invalidate lock are held; the size in memory and the page cache are those of
 /// the shorter file already, and no I/O on what is cut off is under way. Sleeps.
 pub(crate) fn truncate(inode: &Inode, size: u64) -> Result {
-    let volume = inode.sb().data();
-    let mut txn = volume.journal.start(EDGE_CREDITS)?;
+    let mut txn = state::transaction(inode.sb(), EDGE_CREDITS)?;
     orphan::add(&txn, inode)?;
     inode.data().set_disk_size(size);
     inode::update(&txn, inode)?;
@@ -82,9 +82,8 @@ fn free_behind(txn: &mut Transaction<'_>, inode: &Inode, size: u64) -> Result {
 /// orphan, and the next mount or e2fsck frees it.
 pub(crate) fn delete(inode: &Inode) -> Result {
     let sb = inode.sb();
-    let volume = sb.data();
     let _not_frozen = sb.protect_from_freeze();
-    let mut txn = volume.journal.start(EDGE_CREDITS)?;
+    let mut txn = state::transaction(inode.sb(), EDGE_CREDITS)?;
     // It is one already, unless it never got a name.
     orphan::add(&txn, inode)?;
     free_behind(&mut txn, inode, 0)?;

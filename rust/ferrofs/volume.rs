@@ -3,6 +3,7 @@
 //! The data of one mount.
 
 use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicI64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use ext4::superblock::JournalLocation;
@@ -21,10 +22,12 @@ use vfs::transaction::Transaction;
 
 use crate::alloc::Allocator;
 use crate::completion::Conversions;
+use crate::flush::Flushes;
 use crate::group::Descriptors;
 use crate::options::Flags;
 use crate::options::Settings;
 use crate::orphan::Orphans;
+use crate::state::State;
 
 /// Kinds of metadata blocks, by which a buffer remembers what it was verified as.
 pub(crate) mod kind {
@@ -77,6 +80,12 @@ pub(crate) struct Volume {
     pub(crate) conversions: Conversions,
     #[pin]
     settings: SpinLock<Settings>,
+    /// Data on its way from the device's cache to stable media.
+    pub(crate) flushes: Flushes,
+    /// When the last message about lost data was printed, in seconds.
+    pub(crate) data_lost: AtomicI64,
+    /// Whether the disk may still be changed.
+    pub(crate) state: State,
     writing: AtomicBool,
     /// Whether the disk was marked clean when it was mounted; only then may an unmount mark it so.
     was_clean: bool,
@@ -104,6 +113,9 @@ impl Volume {
                 orphans <- Orphans::new(),
                 conversions <- Conversions::new(),
                 settings <- new_spinlock!(settings),
+                flushes: Flushes::new(),
+                state: State::new(),
+                data_lost: AtomicI64::new(0),
                 writing: AtomicBool::new(false),
                 was_clean,
             }),

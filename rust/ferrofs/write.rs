@@ -22,13 +22,14 @@ use crate::extent_status::Status;
 use crate::file;
 use crate::map;
 use crate::read;
+use crate::state;
 use crate::Ferrofs;
 use crate::Inode;
 use crate::Kiocb;
 
 /// Writes to an open file. Returns the count.
 pub(crate) fn write(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Result<usize> {
-    file::check_writable(kiocb.inode())?;
+    state::check(kiocb.inode().sb())?;
     if kiocb.is_direct() {
         direct::write(kiocb, from)
     } else {
@@ -114,7 +115,7 @@ pub(crate) fn begin(
     pos: u64,
     len: usize,
 ) -> Result<LockedFolio<Ferrofs>> {
-    file::check_writable(inode)?;
+    state::check(inode.sb())?;
     let nowait = kiocb.is_some_and(Kiocb::is_nowait);
     let folio = inode.write_begin_folio(kiocb, pos, len)?;
     prepare(inode, &folio, pos, len, nowait)?;
@@ -159,7 +160,12 @@ fn prepare(
 
 /// Makes the block at `offset` of `folio` up to date. `EAGAIN` if that would take a sleep and `nowait`
 /// forbids it.
-fn fill_block(inode: &Inode, folio: &LockedFolio<Ferrofs>, offset: usize, nowait: bool) -> Result {
+pub(crate) fn fill_block(
+    inode: &Inode,
+    folio: &LockedFolio<Ferrofs>,
+    offset: usize,
+    nowait: bool,
+) -> Result {
     let bytes = offset..offset + inode.block_size();
     if folio.next_not_uptodate(bytes.clone()).is_none() {
         return Ok(());
@@ -177,7 +183,10 @@ fn fill_block(inode: &Inode, folio: &LockedFolio<Ferrofs>, offset: usize, nowait
             let start = start
                 .checked_add(u64::from(block - run.start))
                 .ok_or(EOVERFLOW)?;
-            folio.read_sync(offset, bytes.len(), read::sector(inode, start))?;
+            // Devices have many words for it.
+            folio
+                .read_sync(offset, bytes.len(), read::sector(inode, start))
+                .map_err(|_| EIO)?;
         }
         // What lies on the disk behind the end of the file is not the file's.
         _ => folio.zero(bytes.clone()),

@@ -27,6 +27,7 @@ use vfs::writeback::in_memory_reclaim;
 use vfs::writeback::WritebackControl;
 
 use crate::completion::Written;
+use crate::error;
 use crate::extent_status::Run;
 use crate::extent_status::Status;
 use crate::map;
@@ -147,6 +148,9 @@ impl Pass<'_> {
                     // The data is lost to the disk: whoever syncs the file is told. The folio must not
                     // stay dirty for ever, and its reservation must not either.
                     self.inode.set_writeback_error(error);
+                    let pos = folio.pos();
+                    let bytes = pos + dirty.start as u64..pos + dirty.end as u64;
+                    error::data_lost(self.inode, bytes, error);
                     self.give_up(&folio, dirty);
                     result = Err(error);
                 }

@@ -41,6 +41,7 @@ use crate::error;
 use crate::error::Place;
 use crate::inode;
 use crate::options::Flags;
+use crate::state;
 use crate::Ferrofs;
 use crate::Inode;
 
@@ -312,7 +313,7 @@ pub(crate) fn set_now(
     mode: SetMode,
 ) -> Result {
     crate::namei::retry_without_space(inode, || {
-        let txn = inode.sb().data().journal.start(set_credits(inode))?;
+        let txn = state::transaction(inode.sb(), set_credits(inode))?;
         if inode.is_sync() {
             txn.set_sync();
         }

@@ -46,6 +46,17 @@ pub struct SwapArea<'a, F: FileSystem> {
 /// The kernel trusts in what was recorded then when it writes to the device.
 pub struct SwapExtents(pub(crate) c_int);
 
+/// How far [`Operations::read_folio`] has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FolioRead {
+    /// The read was started, or is over: the folio will tell how it went.
+    Started,
+    /// The folio cannot be read whole, but more of its blocks are up to date than before. Who wants to
+    /// read it looks again whether those that matter are. Only to be returned when that is so: the
+    /// reader would try for ever.
+    Partly,
+}
+
 /// The operations of a page cache.
 #[vtable]
 pub trait Operations: Sized + Send + Sync + 'static {
@@ -57,7 +68,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// Why no read could be started. An error of the read shows as a folio that is not up to date.
-    fn read_folio(file: Option<&LocalFile>, folio: LockedFolio<Self::FileSystem>) -> Result;
+    fn read_folio(
+        file: Option<&LocalFile>,
+        folio: LockedFolio<Self::FileSystem>,
+    ) -> Result<FolioRead>;
 
     /// Has folios filled of which nobody has said yet that they are needed. Sleeps.
     fn readahead(_folios: Readahead<'_, Self::FileSystem>) {
@@ -275,8 +289,10 @@ impl<T: Operations> Glue<T> {
                 bindings::folio_get(folio);
                 LockedFolio::from_raw(folio)
             };
-            T::read_folio(file, folio)?;
-            Ok(0)
+            Ok(match T::read_folio(file, folio)? {
+                FolioRead::Started => 0,
+                FolioRead::Partly => bindings::positive_aop_returns_AOP_TRUNCATED_PAGE as c_int,
+            })
         })
     }
 

@@ -236,6 +236,11 @@ impl<F: FileSystem> LockedFolio<F> {
         this.as_ptr()
     }
 
+    /// Another reference to the folio, which outlives the lock.
+    pub fn share(&self) -> ARef<Folio<F>> {
+        self.folio.clone()
+    }
+
     /// The inode; [`None`] if the folio was truncated.
     pub fn inode(&self) -> Option<&Inode<F>> {
         // SAFETY: The lock keeps the folio in its mapping if it still is in one, which keeps the

@@ -162,12 +162,6 @@ impl<F: FileSystem> SuperBlock<F> {
         self.has_any(bindings::SB_RDONLY)
     }
 
-    /// Makes the mount read-only, as after an error. There is no way back but a remount.
-    pub fn set_read_only(&self) {
-        self.flags()
-            .fetch_or(u64::from(bindings::SB_RDONLY), Ordering::SeqCst);
-    }
-
     fn flags(&self) -> &AtomicU64 {
         // SAFETY: `s_flags` is an aligned `unsigned long` (64 bits on the architectures that the
         // kernel's Rust supports) that lives as long as `self`; C accesses it word by word.

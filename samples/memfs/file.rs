@@ -29,6 +29,7 @@ use kernel::iov::IovIterSource;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use vfs::address_space;
+use vfs::address_space::FolioRead;
 use vfs::file;
 use vfs::folio::LockedFolio;
 use vfs::inode::NewInode;
@@ -178,9 +179,10 @@ impl address_space::Operations for PageCache {
     type FileSystem = Memfs;
 
     /// Dropping the folio unlocks it. If it is not up to date then, its readers get `EIO`.
-    fn read_folio(_file: Option<&LocalFile>, folio: LockedFolio<Memfs>) -> Result {
+    fn read_folio(_file: Option<&LocalFile>, folio: LockedFolio<Memfs>) -> Result<FolioRead> {
         let inode = folio.inode().ok_or(EINVAL)?;
-        fill(inode, &folio)
+        fill(inode, &folio)?;
+        Ok(FolioRead::Started)
     }
 
     fn readahead(folios: Readahead<'_, Memfs>) {

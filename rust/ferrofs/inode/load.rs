@@ -133,6 +133,7 @@ fn fill(
     // `fsync` of an inode that was not changed since waits for what was running when it was read: its
     // last change may be part of that.
     data.note_data_change(sb.data().journal.latest_tid());
+    data.flush.set_read(sb.data().flushes.now());
     apply_flags(&new);
 
     if let Some(device) = valid.device {

@@ -33,6 +33,7 @@ use crate::extent_status::Run;
 use crate::extent_status::Spare;
 use crate::extent_status::Status;
 use crate::inode;
+use crate::state;
 use crate::Inode;
 
 /// How many extents one call of [`allocate`] makes at most, if there is room in the transaction.
@@ -68,10 +69,9 @@ pub(crate) fn create_credits(inode: &Inode) -> Credits {
 pub(crate) fn allocate(inode: &Inode, block: impl Into<u32>, count: u32) -> Result<Run> {
     let block = block.into();
     let wanted = range(block, count.max(1))?;
-    let volume = inode.sb().data();
     let mut commits = 0;
     loop {
-        let txn = volume.journal.start(insert_credits(depth(inode)))?;
+        let txn = state::transaction(inode.sb(), insert_credits(depth(inode)))?;
         let result = allocate_in(&txn, inode, block, wanted.end);
         let stopped = txn.stop();
         match result {
@@ -303,9 +303,8 @@ pub(crate) fn convert(
     new_disk_size: Option<u64>,
 ) -> Result {
     let range = range(start.into(), count)?;
-    let volume = inode.sb().data();
     let credits = nodes::credits(Footprint::of_convert(depth(inode)));
-    let mut txn = volume.journal.start(credits)?;
+    let mut txn = state::transaction(inode.sb(), credits)?;
     let mut at = range.start;
     loop {
         let progress = convert_some(&txn, inode, at, range.end);
