@@ -19,6 +19,7 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::path::Path;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// The filesystem that is the reference.
 pub const REFERENCE: &str = "ext4";
@@ -37,9 +38,9 @@ pub struct Bench {
     pub seed: u64,
     /// How much longer than the short form a test should run, in percent.
     pub effort: u64,
-    log: RefCell<KernelLog>,
-    seen: RefCell<Vec<Line>>,
-    expected: RefCell<Vec<String>>,
+    log: Rc<RefCell<KernelLog>>,
+    seen: Rc<RefCell<Vec<Line>>>,
+    expected: Rc<RefCell<Vec<String>>>,
     mounted: Cell<bool>,
     check_disk: Cell<bool>,
     reference_wrote: Cell<bool>,
@@ -64,14 +65,33 @@ impl Bench {
             dir,
             seed,
             effort,
-            log: RefCell::new(KernelLog::from_now()?),
-            seen: RefCell::new(Vec::new()),
-            expected: RefCell::new(Vec::new()),
+            log: Rc::new(RefCell::new(KernelLog::from_now()?)),
+            seen: Rc::default(),
+            expected: Rc::default(),
             mounted: Cell::new(false),
             check_disk: Cell::new(true),
             reference_wrote: Cell::new(false),
             wide_trees: Cell::new(false),
         })
+    }
+
+    /// A workbench for another disk in this test: the messages of the kernel are looked at once, for both.
+    pub fn for_disk(&self, disk: &Path) -> Bench {
+        Bench {
+            fstype: self.fstype.clone(),
+            disk: disk.into(),
+            spare: self.spare.clone(),
+            dir: self.dir.clone(),
+            seed: self.seed,
+            effort: self.effort,
+            log: self.log.clone(),
+            seen: self.seen.clone(),
+            expected: self.expected.clone(),
+            mounted: Cell::new(false),
+            check_disk: Cell::new(true),
+            reference_wrote: Cell::new(false),
+            wide_trees: Cell::new(self.wide_trees.get()),
+        }
     }
 
     /// Random numbers of this test run.
@@ -256,9 +276,11 @@ impl Bench {
         );
         Ok(())
     }
+}
 
+impl Drop for Bench {
     /// Puts a bench that a failed test left mounted back into order, as far as that goes.
-    pub fn abandon(&self) {
+    fn drop(&mut self) {
         if self.mounted.get() {
             // The failure itself is reported already; this is for the tests that follow.
             let _ = unmount(&self.dir, UnmountFlags::DETACH);

@@ -3,6 +3,7 @@
 //! Other programs: run to their end, with what they said.
 
 use anyhow::Context;
+use std::io::Write;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -38,6 +39,11 @@ pub fn run(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
 
 /// Runs a command that the caller has set up to its end.
 pub fn run_prepared(command: &mut Command) -> anyhow::Result<Output> {
+    run_fed(command, "")
+}
+
+/// The same with `input` on its standard input, which is short.
+pub fn run_fed(command: &mut Command, input: &str) -> anyhow::Result<Output> {
     use std::os::unix::process::ExitStatusExt;
 
     let mut line = command.get_program().to_string_lossy().into_owned();
@@ -45,10 +51,12 @@ pub fn run_prepared(command: &mut Command) -> anyhow::Result<Output> {
         line.push(' ');
         line.push_str(&argument.to_string_lossy());
     }
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("running `{line}`"))?;
+    let output = if input.is_empty() {
+        command.stdin(Stdio::null()).output()
+    } else {
+        feed(command, input)
+    };
+    let output = output.with_context(|| format!("running `{line}`"))?;
     let status = match (output.status.code(), output.status.signal()) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
@@ -57,6 +65,19 @@ pub fn run_prepared(command: &mut Command) -> anyhow::Result<Output> {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok(Output { line, status, text })
+}
+
+fn feed(command: &mut Command, input: &str) -> std::io::Result<std::process::Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // Taken, so that it is closed when all is written.
+    if let Some(mut to) = child.stdin.take() {
+        to.write_all(input.as_bytes())?;
+    }
+    child.wait_with_output()
 }
 
 /// Runs `program` and demands success; gives its output.

@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod kernel_log;
 mod manifest;
+mod mapped;
 mod measure;
 mod model;
 mod module;

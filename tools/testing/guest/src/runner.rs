@@ -238,7 +238,6 @@ pub fn one(options: &OneOptions) -> anyhow::Result<bool> {
         for line in bench.messages()? {
             eprintln!("  kernel: <{}> {}", line.level, line.text);
         }
-        bench.abandon();
     }
     Ok(result.is_ok())
 }

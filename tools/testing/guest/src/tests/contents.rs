@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! File contents: holes, sizes, mappings, concurrent readers and writers, the stable media.
+//! File contents: holes, sizes, mappings, concurrent readers and writers.
 
 use crate::bench::Bench;
 use crate::bench::REFERENCE;
@@ -272,87 +272,5 @@ pub fn append(bench: &Bench) -> anyhow::Result<()> {
         );
         next[writer] += 1;
     }
-    Ok(())
-}
-
-/// How many flushes the disk has been asked for.
-fn flushes(bench: &Bench) -> anyhow::Result<u64> {
-    let path = format!("/sys/block/{}/stat", bench.device_name());
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    text.split_whitespace()
-        .nth(15)
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("{path} counts no flushes: {text}"))
-}
-
-/// Each of the ways to stable media flushes the disk's cache when there is something to flush.
-pub fn durability(bench: &Bench) -> anyhow::Result<()> {
-    bench.format(&["256M"])?;
-    bench.mount()?;
-    let path = bench.path("file");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)?;
-    let counted = |what: &str, work: &dyn Fn() -> anyhow::Result<()>| -> anyhow::Result<u64> {
-        let before = flushes(bench)?;
-        work().with_context(|| what.to_string())?;
-        let count = flushes(bench)? - before;
-        eprintln!("{what}: {count} flushes");
-        Ok(count)
-    };
-    type Step<'a> = (&'a str, Box<dyn Fn() -> anyhow::Result<()> + 'a>);
-    let steps: [Step<'_>; 5] = [
-        (
-            "fsync of a new file",
-            Box::new(|| {
-                file.write_all_at(&[1; 10_000], 0)?;
-                Ok(file.sync_all()?)
-            }),
-        ),
-        (
-            "fdatasync of an overwrite",
-            Box::new(|| {
-                file.write_all_at(&[2; 10_000], 0)?;
-                Ok(file.sync_data()?)
-            }),
-        ),
-        (
-            "fsync after fdatasync of an append",
-            Box::new(|| {
-                file.write_all_at(&[3; 10_000], 10_000)?;
-                file.sync_data()?;
-                Ok(file.sync_all()?)
-            }),
-        ),
-        (
-            "O_DSYNC",
-            Box::new(|| {
-                use std::os::unix::fs::OpenOptionsExt;
-                let flag = rustix::fs::OFlags::DSYNC.bits() as i32;
-                let dsync = OpenOptions::new()
-                    .write(true)
-                    .custom_flags(flag)
-                    .open(&path)?;
-                Ok(dsync.write_all_at(&[4; 4096], 0)?)
-            }),
-        ),
-        (
-            "syncfs",
-            Box::new(|| {
-                file.write_all_at(&[5; 4096], 40_000)?;
-                Ok(rustix::fs::syncfs(&file)?)
-            }),
-        ),
-    ];
-    for (what, work) in &steps {
-        let count = counted(what, work.as_ref())?;
-        // The NVMe disk's commit blocks are written with FUA, which is a write and not a flush; the one flush before
-        // them is there on every disk.
-        anyhow::ensure!(count >= 1, "{what} made no flush");
-    }
-    let idle = counted("fdatasync with nothing new", &|| Ok(file.sync_data()?))?;
-    anyhow::ensure!(idle <= 1, "fdatasync with nothing new made {idle} flushes");
     Ok(())
 }

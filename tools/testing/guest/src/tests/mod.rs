@@ -6,18 +6,25 @@ mod attributes;
 mod broken;
 mod calls;
 mod contents;
+mod dead_journal;
 mod direct;
 mod directories;
+mod durability;
 mod faults;
+mod frozen;
+mod io_errors;
 mod late_damage;
 mod links;
 mod memfs;
 mod programs;
 mod readonly;
+mod reasons;
+mod requests;
 mod script;
 mod smoke;
 mod space;
 mod tree;
+mod vanish;
 mod variants;
 pub mod writeback;
 
@@ -178,14 +185,86 @@ pub fn all() -> &'static [Test] {
         test(
             "durability",
             180,
-            "every way to stable media flushes the disk",
-            contents::durability,
+            "every way to stable media flushes the disk when needed, and only then",
+            durability::durability,
         ),
         test(
             "writeback",
             180,
             "Dirty and Writeback, and the kernel's tracepoints",
             writeback::accounting,
+        ),
+        test(
+            "writeback-errors",
+            180,
+            "data that cannot be written: every open file hears of it once",
+            io_errors::writeback_errors,
+        ),
+        test(
+            "conversion-errors",
+            180,
+            "new blocks that cannot be written show nothing of their past",
+            io_errors::conversion_errors,
+        ),
+        test(
+            "read-errors",
+            180,
+            "a block that cannot be read, between blocks that can",
+            io_errors::read_errors,
+        ),
+        test(
+            "journal-errors",
+            300,
+            "a journal that cannot be written, and what was durable before",
+            dead_journal::journal_errors,
+        ),
+        test(
+            "metadata-errors",
+            180,
+            "a directory that cannot be read",
+            dead_journal::metadata_errors,
+        ),
+        test(
+            "vanish",
+            300,
+            "a disk that goes away under load",
+            vanish::vanish,
+        ),
+        test(
+            "freeze",
+            300,
+            "snapshots of a frozen disk under load",
+            frozen::freeze,
+        ),
+        test(
+            "reasons",
+            300,
+            "writeback by sync, amount, age and reclaim, told apart",
+            reasons::four_ways,
+        ),
+        test(
+            "throttling",
+            180,
+            "writers sleep above the limits of dirty memory",
+            reasons::throttling,
+        ),
+        test(
+            "cgroups",
+            180,
+            "dirty pages and writeback on the account of a cgroup",
+            reasons::cgroups,
+        ),
+        test(
+            "requests",
+            300,
+            "parts of files, busy writers, flags, priorities and hints",
+            requests::requests,
+        ),
+        test(
+            "request-sizes",
+            180,
+            "16 MiB in as few requests as the kernel's ext4 makes",
+            requests::request_sizes,
         ),
         test("statfs", 180, "free space as ext4 tells it", space::statfs),
         test(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// Where tracefs is.
-const TRACING: &str = "/sys/kernel/tracing";
+pub const TRACING: &str = "/sys/kernel/tracing";
 
 /// A value of /proc/meminfo, in KiB.
 pub fn meminfo(name: &str) -> anyhow::Result<u64> {
@@ -41,6 +41,11 @@ impl Trace {
             trace.events.push(path);
         }
         Ok(trace)
+    }
+
+    /// Forgets what was traced until now.
+    pub fn clear(&self) -> anyhow::Result<()> {
+        fs::write(format!("{TRACING}/trace"), "").context("emptying the trace")
     }
 
     /// What was traced until now.

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ways to stable media: each flushes the disk's cache when something must be flushed, and only then.
+
+use crate::bench::text;
+use crate::bench::Bench;
+use crate::command::must;
+use crate::tests::writeback::Trace;
+use anyhow::Context;
+use rustix::fs::OFlags;
+use rustix::fs::Timespec;
+use rustix::fs::Timestamps;
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// `O_DSYNC`; what rustix gives that name is `O_SYNC`.
+const DSYNC: OFlags = OFlags::from_bits_retain(0o10000);
+
+/// How many flushes the disk has been asked for.
+fn flushes(bench: &Bench) -> anyhow::Result<u64> {
+    let path = format!("/sys/block/{}/stat", bench.device_name());
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    text.split_whitespace()
+        .nth(15)
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("{path} counts no flushes: {text}"))
+}
+
+/// What the disk must be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// Nothing: all is on stable media, or nobody asked for that.
+    Nothing,
+    /// A flush for the data.
+    Flush,
+    /// A commit of the journal, which flushes the data as well.
+    Commit,
+    /// The same, and it may be that the commit is begun before the data has arrived, which takes one flush more.
+    EarlyCommit,
+    /// A write through the cache, where the disk can do that; else a flush.
+    WriteThrough,
+}
+
+impl Expected {
+    /// The number of flushes of a disk that can write through its cache, or cannot. The commit block of a journal goes
+    /// behind one flush, and is followed by another if it cannot be written through.
+    fn flushes(self, fua: bool) -> u64 {
+        match self {
+            Expected::Nothing => 0,
+            Expected::Flush => 1,
+            Expected::Commit | Expected::EarlyCommit if fua => 1,
+            Expected::Commit | Expected::EarlyCommit => 2,
+            Expected::WriteThrough if fua => 0,
+            Expected::WriteThrough => 1,
+        }
+    }
+}
+
+type Step<'a> = (&'a str, Expected, Box<dyn Fn() -> anyhow::Result<()> + 'a>);
+
+/// A step that runs a python program, with the file as its argument.
+fn python<'a>(program: &'a str, path: &'a str) -> Box<dyn Fn() -> anyhow::Result<()> + 'a> {
+    Box::new(move || must("python3", &["-c", program, path]).map(drop))
+}
+
+const RWF_DSYNC: &str = "import os, sys\n\
+    fd = os.open(sys.argv[1], os.O_WRONLY)\n\
+    os.pwritev(fd, [b'x' * 4096], 0, os.RWF_DSYNC)\n";
+
+const MSYNC: &str = "import mmap, os, sys\n\
+    fd = os.open(sys.argv[1], os.O_RDWR)\n\
+    m = mmap.mmap(fd, 8192)\n\
+    m[0:4] = b'data'\nm.flush()\n";
+
+/// Counts the flushes of each way to stable media, with barriers and without.
+pub fn durability(bench: &Bench) -> anyhow::Result<()> {
+    for (options, barrier) in [
+        ("commit=300", true),
+        ("commit=300,nobarrier", false),
+        ("commit=300,barrier=0", false),
+    ] {
+        bench.format(&["-b", "4096", "256M"])?;
+        bench.mount_with(options)?;
+        count_all(bench, barrier).with_context(|| options)?;
+        bench.umount()?;
+    }
+    Ok(())
+}
+
+fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
+    let path = bench.path("file");
+    let name = text(&path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    let open = |flags: OFlags| {
+        OpenOptions::new()
+            .write(true)
+            .custom_flags(flags.bits() as i32)
+            .open(&path)
+    };
+    let buffer = vec![8; 8192];
+    let aligned = &buffer[buffer.as_ptr().align_offset(4096)..][..4096];
+    let overwrite = |byte: u8| file.write_all_at(&[byte; 10_000], 0);
+    let steps: Vec<Step<'_>> = vec![
+        (
+            "fsync of a new file",
+            Expected::Commit,
+            Box::new(|| {
+                overwrite(1)?;
+                Ok(file.sync_all()?)
+            }),
+        ),
+        (
+            "fsync with nothing new",
+            Expected::Nothing,
+            Box::new(|| Ok(file.sync_all()?)),
+        ),
+        (
+            "fdatasync of an overwrite",
+            Expected::Flush,
+            Box::new(|| {
+                overwrite(2)?;
+                Ok(file.sync_data()?)
+            }),
+        ),
+        (
+            "fsync after that, which has the times to store",
+            Expected::Commit,
+            Box::new(|| Ok(file.sync_all()?)),
+        ),
+        (
+            "fdatasync of an append",
+            Expected::Commit,
+            Box::new(|| {
+                file.write_all_at(&[3; 10_000], 10_000)?;
+                Ok(file.sync_data()?)
+            }),
+        ),
+        (
+            "fdatasync of a change of times",
+            Expected::Nothing,
+            Box::new(|| {
+                let time = Timespec {
+                    tv_sec: 1_000_000,
+                    tv_nsec: 0,
+                };
+                let times = Timestamps {
+                    last_access: time,
+                    last_modification: time,
+                };
+                rustix::fs::futimens(&file, &times)?;
+                Ok(file.sync_data()?)
+            }),
+        ),
+        (
+            "fsync of a change of times",
+            Expected::Commit,
+            Box::new(|| Ok(file.sync_all()?)),
+        ),
+        (
+            "O_DSYNC",
+            Expected::Flush,
+            Box::new(|| Ok(open(DSYNC)?.write_all_at(&[4; 4096], 0)?)),
+        ),
+        ("RWF_DSYNC", Expected::Flush, python(RWF_DSYNC, name)),
+        (
+            "O_SYNC",
+            Expected::Commit,
+            Box::new(|| Ok(open(OFlags::SYNC)?.write_all_at(&[5; 4096], 0)?)),
+        ),
+        ("msync", Expected::Flush, python(MSYNC, name)),
+        (
+            "sync_file_range",
+            Expected::Nothing,
+            Box::new(|| {
+                overwrite(6)?;
+                must("xfs_io", &["-c", "sync_range -abw 0 10000", name]).map(drop)
+            }),
+        ),
+        (
+            "fdatasync after that",
+            Expected::Flush,
+            Box::new(|| Ok(file.sync_data()?)),
+        ),
+        (
+            "a direct write",
+            Expected::Nothing,
+            Box::new(|| Ok(open(OFlags::DIRECT)?.write_all_at(aligned, 0)?)),
+        ),
+        (
+            "fdatasync after that",
+            Expected::Flush,
+            Box::new(|| Ok(file.sync_data()?)),
+        ),
+        (
+            "a direct write with O_DSYNC",
+            Expected::WriteThrough,
+            Box::new(|| Ok(open(OFlags::DIRECT | DSYNC)?.write_all_at(aligned, 0)?)),
+        ),
+        (
+            "syncfs",
+            Expected::EarlyCommit,
+            Box::new(|| {
+                overwrite(7)?;
+                Ok(rustix::fs::syncfs(&file)?)
+            }),
+        ),
+        (
+            "syncfs with nothing new",
+            Expected::Nothing,
+            Box::new(|| Ok(rustix::fs::syncfs(&file)?)),
+        ),
+        (
+            "sync",
+            Expected::EarlyCommit,
+            Box::new(|| {
+                overwrite(9)?;
+                rustix::fs::sync();
+                Ok(())
+            }),
+        ),
+        (
+            "a new name and fsync of its directory",
+            Expected::Commit,
+            Box::new(|| {
+                fs::hard_link(&path, bench.path("link"))?;
+                Ok(File::open(&bench.dir)?.sync_all()?)
+            }),
+        ),
+    ];
+    let fua = fs::read_to_string(format!("/sys/block/{}/queue/fua", bench.device_name()))
+        .is_ok_and(|text| text.trim() == "1");
+    let trace = Trace::start(&["block/block_bio_queue", "jbd2/jbd2_start_commit"])?;
+    for (what, expected, work) in &steps {
+        trace.clear()?;
+        let before = flushes(bench)?;
+        work().with_context(|| what.to_string())?;
+        let count = flushes(bench)? - before;
+        let right = if barrier { expected.flushes(fua) } else { 0 };
+        eprintln!("{what}: {count} flushes");
+        // The kernel's ext4 flushes when it does not know better.
+        let early = *expected == Expected::EarlyCommit && count == right + 1;
+        let fine = count == right || (barrier && (early || (!bench.is_ferrofs() && count > right)));
+        anyhow::ensure!(
+            fine,
+            "{what} made {count} flushes instead of {right}:\n{}",
+            trace.read()?.join("\n")
+        );
+    }
+    drop((steps, trace));
+    drop(file);
+    forgotten(bench, barrier)
+}
+
+/// A file whose data has left memory and not the disk's cache is flushed when somebody opens and syncs it again.
+fn forgotten(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
+    let path = bench.path("file");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)?
+        .write_all_at(&[1; 4096], 0)?;
+    must("xfs_io", &["-c", "sync_range -abw 0 4096", text(&path)])?;
+    // Not by way of the bench, which syncs all first.
+    fs::write("/proc/sys/vm/drop_caches", "3").context("dropping caches")?;
+    let before = flushes(bench)?;
+    File::open(&path)?.sync_data()?;
+    let count = flushes(bench)? - before;
+    anyhow::ensure!(
+        (count >= 1) == barrier,
+        "fdatasync of a file that was written and forgotten made {count} flushes"
+    );
+    Ok(())
+}
