@@ -15,6 +15,7 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 /// `O_DSYNC`; what rustix gives that name is `O_SYNC`.
 const DSYNC: OFlags = OFlags::from_bits_retain(0o10000);
@@ -106,7 +107,11 @@ fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
     };
     let buffer = vec![8; 8192];
     let aligned = &buffer[buffer.as_ptr().align_offset(4096)..][..4096];
-    let overwrite = |byte: u8| file.write_all_at(&[byte; 10_000], 0);
+    let overwrite = |byte: u8| {
+        // Times go on by ticks: with a new one to store, a commit is what it takes, always.
+        std::thread::sleep(Duration::from_millis(30));
+        file.write_all_at(&[byte; 10_000], 0)
+    };
     let steps: Vec<Step<'_>> = vec![
         (
             "fsync of a new file",

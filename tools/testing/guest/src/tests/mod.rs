@@ -236,13 +236,13 @@ pub fn all() -> &'static [Test] {
             "snapshots of a frozen disk under load",
             frozen::freeze,
         ),
-        test(
+        on_demand(
             "reasons",
             300,
             "writeback by sync, amount, age and reclaim, told apart",
             reasons::four_ways,
         ),
-        test(
+        on_demand(
             "throttling",
             180,
             "writers sleep above the limits of dirty memory",
@@ -254,7 +254,7 @@ pub fn all() -> &'static [Test] {
             "dirty pages and writeback on the account of a cgroup",
             reasons::cgroups,
         ),
-        test(
+        on_demand(
             "requests",
             300,
             "parts of files, busy writers, flags, priorities and hints",

@@ -16,6 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -228,14 +230,23 @@ fn is_throttled(bench: &Bench, disk: &Mapped, bdi: &str, name: &str) -> anyhow::
     rustix::fs::sync();
     let trace = Trace::start(&["writeback/balance_dirty_pages"])?;
     disk.stop()?;
+    let done = AtomicU64::new(0);
     let (waited, written) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let piece = vec![1; MIB as usize];
-            (0..48).try_for_each(|at| file.write_all_at(&piece, at * MIB))
+            (0..48).try_for_each(|at| {
+                done.store(at, Relaxed);
+                file.write_all_at(&piece, at * MIB)
+            })
         });
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !writer.is_finished() && Instant::now() < deadline {
+        // A slow machine is one thing, no progress at all another.
+        let mut last = (0, Instant::now());
+        while !writer.is_finished() && last.1.elapsed() < Duration::from_secs(3) {
             std::thread::sleep(Duration::from_millis(20));
+            let now = done.load(Relaxed);
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
         }
         let waited = !writer.is_finished();
         let resumed = disk.go_on();
