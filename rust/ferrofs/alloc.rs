@@ -28,6 +28,8 @@ use kernel::sync::SetOnce;
 use vfs::block_device::OpenDevice;
 use vfs::journal::CommitListener;
 use vfs::journal::Journal;
+use vfs::transaction::Credits;
+use vfs::transaction::Transaction;
 
 mod bitmap;
 pub(crate) mod blocks;
@@ -45,6 +47,7 @@ use space::Space;
 pub(crate) use zone::is_journal;
 use zone::Zone;
 
+use crate::error::EFSCORRUPTED;
 use crate::SuperBlock;
 
 /// The free space of one mount.
@@ -193,5 +196,15 @@ impl Core {
         let wanted = sb.data().settings().has(crate::options::Flags::DISCARD);
         let can = self.device.max_discard() != 0;
         self.discard.store(wanted && can, Relaxed);
+    }
+}
+
+/// A group has turned out to be damaged, and the search goes on in the next one, which takes `credits` as well. `None`,
+/// or `EFSCORRUPTED` when the transaction has no room for that.
+fn next_group<T>(txn: &Transaction<'_>, credits: Credits) -> Result<Option<T>> {
+    if txn.extend(credits)? {
+        Ok(None)
+    } else {
+        Err(EFSCORRUPTED)
     }
 }

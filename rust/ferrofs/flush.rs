@@ -94,8 +94,17 @@ pub(crate) fn flush_all(sb: &SuperBlock) -> Result {
 }
 
 fn flush_until(sb: &SuperBlock, moment: Moment) -> Result {
+    if sb.data().flushes.is_needed(moment) {
+        flush(sb)?;
+    }
+    Ok(())
+}
+
+/// Brings all that has arrived at the device to stable media, metadata that was written without a journal as well,
+/// unless flushes are not wanted. Sleeps.
+pub(crate) fn flush(sb: &SuperBlock) -> Result {
     let volume = sb.data();
-    if !volume.settings().has(Flags::BARRIER) || !volume.flushes.is_needed(moment) {
+    if !volume.settings().has(Flags::BARRIER) {
         return Ok(());
     }
     let begun = volume.flushes.now();

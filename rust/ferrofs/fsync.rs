@@ -8,7 +8,6 @@ use vfs::file;
 
 use crate::flush;
 use crate::inode;
-use crate::options::Flags;
 use crate::state;
 use crate::Inode;
 
@@ -41,16 +40,12 @@ pub(crate) fn sync(inode: &Inode, data_only: bool) -> Result {
     }
     let volume = inode.sb().data();
     let journal = &volume.journal;
-    let begun = volume.flushes.now();
     if !journal.has_log() {
         inode::write(inode, true)?;
         journal.device().sync_buffers()?;
-        if volume.settings().has(Flags::BARRIER) {
-            journal.device().flush()?;
-            volume.flushes.flushed(begun);
-        }
-        return Ok(());
+        return flush::flush(inode.sb());
     }
+    let begun = volume.flushes.now();
     let tid = if data_only {
         inode.data().datasync_tid()
     } else {

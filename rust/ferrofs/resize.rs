@@ -26,10 +26,7 @@ pub(crate) fn set_size(inode: &Inode, size: u64) -> Result {
     let old = inode.size();
     // The size on disk is going to move. Where data has yet to be written, it must not get ahead of that: after a
     // crash the file would have zeroes which nobody has written.
-    let written = inode.data().disk_size();
-    if written < size.min(old) {
-        inode.write_and_wait_range(written, size.min(old))?;
-    }
+    inode.write_and_wait_range(inode.data().disk_size(), size.min(old))?;
     if size > old {
         grow(inode, old, size)
     } else {

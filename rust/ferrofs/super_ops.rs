@@ -68,10 +68,7 @@ pub(crate) fn sync(sb: &SuperBlock, wait: bool) -> Result {
         }
     } else if !volume.journal.has_log() {
         sb.sync_device()?;
-        if volume.settings().has(Flags::BARRIER) {
-            sb.flush_device()?;
-            volume.flushes.flushed(begun);
-        }
+        return flush::flush(sb);
     }
     flush::flush_all(sb)
 }

@@ -245,18 +245,6 @@ impl<F: FileSystem> SuperBlock<F> {
         to_result(unsafe { bindings::sync_blockdev((*self.as_ptr()).s_bdev) })
     }
 
-    /// Tells the device to bring its volatile cache to stable media. Sleeps.
-    pub fn flush_device(&self) -> Result {
-        // SAFETY: `s_bdev` is null or valid while mounted.
-        unsafe {
-            let bdev = (*self.as_ptr()).s_bdev;
-            if bdev.is_null() {
-                return Ok(());
-            }
-            to_result(bindings::blkdev_issue_flush(bdev))
-        }
-    }
-
     /// Drops what the page cache of the device holds.
     pub fn invalidate_device(&self) {
         // SAFETY: `s_bdev` is null or valid while mounted.

@@ -169,11 +169,7 @@ fn allocate_in(
     if marked.is_err() {
         group.forget_blocks(core, &mut state);
         drop(state);
-        // The next group takes credits as well.
-        return match txn.extend(ALLOCATE_CREDITS)? {
-            true => Ok(None),
-            false => Err(error::EFSCORRUPTED),
-        };
+        return super::next_group(txn, ALLOCATE_CREDITS);
     }
     summary.mark_used(range.clone()).map_err(|_| EINVAL)?;
     group.update_hints(summary);

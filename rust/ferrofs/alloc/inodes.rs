@@ -141,11 +141,7 @@ fn allocate_in(
         state.bad_inodes = true;
         group.free_inodes.store(0, Relaxed);
         drop(state);
-        // The next group takes credits as well.
-        return match txn.extend(ALLOCATE_CREDITS)? {
-            true => Ok(None),
-            false => Err(error::EFSCORRUPTED),
-        };
+        return super::next_group(txn, ALLOCATE_CREDITS);
     }
     group.free_inodes.fetch_sub(1, Relaxed);
     group.directories.fetch_add(directory.into(), Relaxed);
