@@ -103,18 +103,17 @@ proptest! {
         let kinds = [BlockKind::Root, BlockKind::Node, BlockKind::Leaf];
         let verify = |kind| disk.format.verify_block(kind, &disk.bytes(number), disk.len());
         let kind = kinds.into_iter().find(|&kind| verify(kind).is_ok()).unwrap();
-        let old = disk.bytes(number)[offset];
-        disk.patch(number, offset, &[old ^ 1 << bit]);
+        let bytes = disk.bytes(number);
         let unused = match kind {
             BlockKind::Leaf => false,
             // The entries of an index that are not in use are not summed.
             BlockKind::Root | BlockKind::Node => {
                 let header = if kind == BlockKind::Root { 32 } else { 8 };
-                let bytes = disk.bytes(number);
                 let count = usize::from(bytes[header + 2]) | usize::from(bytes[header + 3]) << 8;
                 (header + count * 8..1016).contains(&offset)
             }
         };
+        disk.patch(number, offset, &[bytes[offset] ^ 1 << bit]);
         prop_assert_eq!(verify(kind).is_ok(), unused);
     }
 
