@@ -23,6 +23,7 @@ use crate::extents;
 use crate::file::check_mutable;
 use crate::flush;
 use crate::map;
+use crate::resize;
 use crate::write;
 use crate::Ferrofs;
 use crate::Inode;
@@ -115,7 +116,14 @@ fn write_exclusive(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Resul
     }
     // Another write into a block that this one zeroes in part must be over.
     inode.wait_for_direct_io();
-    fall_back(iomap::direct_write::<Direct, Direct>(kiocb, from, true))
+    let end = kiocb.pos().saturating_add(from.len() as u64);
+    let written = fall_back(iomap::direct_write::<Direct, Direct>(kiocb, from, true));
+    if end > inode.size() {
+        // It stopped half way. The blocks that it got behind the end are not the file's.
+        let freed = resize::set_size(inode, inode.size());
+        return written.and_then(|count| freed.map(|()| count));
+    }
+    written
 }
 
 /// A write that must go through the page cache has written nothing so far.

@@ -3,13 +3,10 @@
 //! From the inode table to memory.
 
 use ext4::inode::FileType;
-use ext4::inode::InodeError;
 use ext4::inode::InodeFlags;
 use ext4::inode::RawInode;
 use ext4::inode::ValidInode;
 use ext4::InodeNumber;
-use ext4::PhysicalBlock;
-use kernel::error::code::ESTALE;
 use kernel::prelude::*;
 use vfs::inode::Got;
 use vfs::inode::NewInode;
@@ -29,28 +26,12 @@ use crate::SuperBlock;
 
 /// The inode `number`, which something on disk names: it must be in use.
 pub(crate) fn get(sb: &SuperBlock, number: InodeNumber) -> Result<InodeRef> {
-    get_with(sb, number, false, |what, block| {
-        error::corrupt(sb, Place::both(number, block), what)
-    })
-}
-
-/// The inode `number`, which a file handle names: it may be gone, which is `ESTALE`.
-#[allow(dead_code)] // NFS export is not there yet.
-pub(crate) fn get_for_handle(sb: &SuperBlock, number: InodeNumber) -> Result<InodeRef> {
-    get_with(sb, number, false, |what, block| {
-        if what.is_unused() {
-            ESTALE
-        } else {
-            error::corrupt(sb, Place::both(number, block), what)
-        }
-    })
+    read(sb, number, false)
 }
 
 /// The inode `number`, which the orphan list names: it may have no links.
 pub(crate) fn get_orphan(sb: &SuperBlock, number: InodeNumber) -> Result<InodeRef> {
-    get_with(sb, number, true, |what, block| {
-        error::corrupt(sb, Place::both(number, block), what)
-    })
+    read(sb, number, true)
 }
 
 /// The journal's inode.
@@ -66,12 +47,7 @@ pub(crate) fn get_journal(sb: &SuperBlock, number: InodeNumber) -> Result<InodeR
     Ok(inode)
 }
 
-fn get_with(
-    sb: &SuperBlock,
-    number: InodeNumber,
-    orphan: bool,
-    fail: impl FnOnce(InodeError, PhysicalBlock) -> Error,
-) -> Result<InodeRef> {
+fn read(sb: &SuperBlock, number: InodeNumber, orphan: bool) -> Result<InodeRef> {
     let new = match sb.iget(number.get().into())? {
         Got::Cached(inode) => return Ok(inode),
         Got::New(new) => new,
@@ -80,7 +56,7 @@ fn get_with(
     let buffer = table_block(sb, block)?;
     let layout = &sb.data().layout;
     // The contents of the table block are held no longer than it takes to copy what is needed.
-    let read = {
+    let checked = {
         let bytes = buffer.data();
         let raw = bytes
             .get(offset..offset + layout.geometry.inode_size())
@@ -89,7 +65,8 @@ fn get_with(
         raw.validate(layout, number, orphan)
             .map(|valid| (valid, *raw.block()))
     };
-    let (valid, map) = read.map_err(|what| fail(what, block))?;
+    let (valid, map) =
+        checked.map_err(|what| error::corrupt(sb, Place::both(number, block), what))?;
     fill(sb, new, &valid, &map)
 }
 

@@ -269,9 +269,41 @@ def full():
     os.unlink(path("full"))
 
 
+def failed():
+    """A write that would make the file longer and fails half way leaves no blocks behind the end."""
+    good = 64 * PAGE
+    length = 2 * good
+    address = raw_mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, 0x22, -1, 0)
+    raw_mprotect(address + good, length - good, 0)
+    for size in (0, 5 * PAGE, 5 * PAGE + 100):
+        fd = create("failed", os.O_DIRECT)
+        old = bytes_of("failed", size)
+        with open(path("failed"), "wb") as file:
+            # Not on the disk yet.
+            file.write(old)
+        start = size // PAGE * PAGE
+        try:
+            count = raw_write(fd, address, length, start)
+            assert 0 < count <= good, f"{count} bytes are said to be written"
+        except OSError as error:
+            assert error.errno == errno.EFAULT, error
+            count = 0
+        stat = os.fstat(fd)
+        assert stat.st_size == max(size, start + count), f"size {stat.st_size} after {count} bytes at {start} of {size}"
+        most = (stat.st_size + PAGE - 1) // PAGE * PAGE
+        assert stat.st_blocks * 512 <= most, f"{stat.st_blocks} sectors for {stat.st_size} bytes"
+        if count == 0:
+            # What lies in the range of the failed write may be old or new.
+            same("before the failed write", contents("failed")[:start], old[:start])
+        os.close(fd)
+        os.unlink(path("failed"))
+    raw_munmap(address, length)
+
+
 alignment()
 ends()
 coherent()
 nowait()
 flags()
 full()
+failed()
