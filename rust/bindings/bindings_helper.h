@@ -31,6 +31,7 @@
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
+#include <linux/part_stat.h>
 #include <linux/percpu_counter.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>

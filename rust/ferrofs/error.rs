@@ -165,6 +165,9 @@ fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display, mu
         }
         if let Err(error) = volume.update_superblock(|superblock| {
             superblock.record_error(&record);
+            volume
+                .history
+                .count_written(volume.journal.device(), superblock);
             superblock.update_checksum(crc32c);
         }) {
             pr_crit!(

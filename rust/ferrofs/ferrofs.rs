@@ -36,6 +36,7 @@ mod file;
 mod flush;
 mod fsync;
 mod group;
+mod history;
 mod inode;
 mod ioctl;
 mod map;

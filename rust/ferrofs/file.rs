@@ -23,6 +23,7 @@ use vfs::writeback::WritebackControl;
 pub(crate) use crate::extents::fiemap;
 use crate::extents::Reported;
 use crate::fsync;
+use crate::history;
 use crate::mmap;
 use crate::options::Flags;
 use crate::read;
@@ -70,7 +71,8 @@ impl file::Operations for Files {
         .and(Features::PARALLEL_DIRECT_WRITE)
         .and(Features::DONTCACHE);
 
-    fn open(_inode: &Inode, file: &Opening<'_>) -> Result {
+    fn open(inode: &Inode, file: &Opening<'_>) -> Result {
+        history::note_mount_point(inode.sb(), file)?;
         file.set_nowait_capable();
         file.set_direct_capable();
         Ok(())

@@ -415,6 +415,9 @@ pub(crate) fn end_writing(sb: &SuperBlock) -> Result {
         if volume.was_clean() {
             superblock.set_valid(true);
         }
+        volume
+            .history
+            .count_written(volume.journal.device(), superblock);
         superblock.set_wtime(Timestamp::now().seconds);
         superblock.update_checksum(crc32c);
     })?;

@@ -24,6 +24,7 @@ use crate::alloc::Allocator;
 use crate::completion::Conversions;
 use crate::flush::Flushes;
 use crate::group::Descriptors;
+use crate::history::History;
 use crate::options::Flags;
 use crate::options::Settings;
 use crate::orphan::Orphans;
@@ -82,6 +83,8 @@ pub(crate) struct Volume {
     settings: SpinLock<Settings>,
     /// Data on its way from the device's cache to stable media.
     pub(crate) flushes: Flushes,
+    /// What the super block is to tell of this mount.
+    pub(crate) history: History,
     /// When the last message about lost data was printed, in seconds.
     pub(crate) data_lost: AtomicI64,
     /// Whether the disk may still be changed.
@@ -102,6 +105,7 @@ impl Volume {
         settings: Settings,
         was_clean: bool,
     ) -> Result<Pin<KBox<Self>>> {
+        let history = History::new(journal.device());
         KBox::try_pin_init(
             try_pin_init!(Self {
                 layout,
@@ -114,6 +118,7 @@ impl Volume {
                 conversions <- Conversions::new(),
                 settings <- new_spinlock!(settings),
                 flushes: Flushes::new(),
+                history,
                 state: State::new(),
                 data_lost: AtomicI64::new(0),
                 writing: AtomicBool::new(false),

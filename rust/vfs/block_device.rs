@@ -70,6 +70,13 @@ impl BlockDevice {
         unsafe { bindings::bdev_read_only(self.as_ptr()) }
     }
 
+    /// How many sectors of [`SECTOR_SIZE`] bytes were written to the device, by anybody, since the kernel knows
+    /// it. Disks keep no such count from one boot to the next.
+    pub fn sectors_written(&self) -> u64 {
+        // SAFETY: The device is open.
+        unsafe { bindings::bdev_sectors_written(self.as_ptr()) }
+    }
+
     /// The largest discard in bytes that the device takes at once; 0 when it takes none.
     pub fn max_discard(&self) -> u64 {
         // SAFETY: The device is open.

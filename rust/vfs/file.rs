@@ -7,6 +7,7 @@
 use core::marker::PhantomData;
 
 use ferrofs_bindings as bindings;
+use kernel::error::from_err_ptr;
 use kernel::error::from_result;
 use kernel::error::to_result;
 use kernel::error::VTABLE_DEFAULT_ERROR;
@@ -83,6 +84,26 @@ impl Opening<'_> {
     pub fn is_writable(&self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { bindings::file_is_writable(self.file) }
+    }
+
+    /// Writes into `buffer` where the mount that the file is opened through is mounted, as the calling task sees
+    /// it, and returns the part of `buffer` that holds it. Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG` if the path, with one byte more, is longer than `buffer`.
+    pub fn mount_point<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+        let size = i32::try_from(buffer.len()).map_err(|_| EINVAL)?;
+        // SAFETY: By the type invariants the file is valid, and so is its mount. `d_path()` writes to the `size`
+        // bytes of the buffer only.
+        let start = from_err_ptr(unsafe {
+            bindings::file_mount_path(self.file, buffer.as_mut_ptr().cast(), size)
+        })?;
+        // The path stands at the end of the buffer, with a NUL behind it.
+        let offset = (start as usize).wrapping_sub(buffer.as_ptr() as usize);
+        let path = buffer.get(offset..).ok_or(EINVAL)?;
+        let length = path.iter().position(|&byte| byte == 0).ok_or(EINVAL)?;
+        path.get(..length).ok_or(EINVAL)
     }
 
     /// Allows requests on this open file that must not sleep.

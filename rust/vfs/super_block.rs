@@ -275,6 +275,14 @@ impl<F: FileSystem> SuperBlock<F> {
         FreezeProtection(self, NotThreadSafe)
     }
 
+    /// As [`protect_from_freeze`](Self::protect_from_freeze), but does not wait for a thaw: [`None`] if the file
+    /// system is frozen or about to be.
+    pub fn try_protect_from_freeze(&self) -> Option<FreezeProtection<'_, F>> {
+        // SAFETY: The super block is valid; the guard ends what starts here.
+        unsafe { bindings::sb_start_intwrite_trylock(self.as_ptr()) }
+            .then_some(FreezeProtection(self, NotThreadSafe))
+    }
+
     /// Writes out all dirty inodes and their data, and waits.
     ///
     /// Called with `s_umount` held by the caller's caller, as in [`FileSystem::reconfigure`].
@@ -289,7 +297,7 @@ pub struct FreezeProtection<'a, F: FileSystem>(&'a SuperBlock<F>, NotThreadSafe)
 
 impl<F: FileSystem> Drop for FreezeProtection<'_, F> {
     fn drop(&mut self) {
-        // SAFETY: Pairs with `sb_start_intwrite()` when the guard was made.
+        // SAFETY: Pairs with `sb_start_intwrite()`, or the attempt of it, when the guard was made.
         unsafe { bindings::sb_end_intwrite(self.0.as_ptr()) }
     }
 }

@@ -5,6 +5,17 @@ struct inode *ferrofs_helper_file_inode(const struct file *file)
 	return file_inode(file);
 }
 
+/* Where the mount that the file was opened through is mounted, as d_path() tells it. */
+char *ferrofs_helper_file_mount_path(struct file *file, char *buffer, int size)
+{
+	struct path root = {
+		.mnt = file->f_path.mnt,
+		.dentry = file->f_path.mnt->mnt_root,
+	};
+
+	return d_path(&root, buffer, size);
+}
+
 void ferrofs_helper_file_accessed(struct file *file)
 {
 	file_accessed(file);

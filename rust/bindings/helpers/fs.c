@@ -24,6 +24,17 @@ bool ferrofs_helper_bdev_read_only(struct block_device *bdev)
 	return bdev_read_only(bdev);
 }
 
+/* How many sectors of 512 bytes were written to the device since it came. */
+u64 ferrofs_helper_bdev_sectors_written(struct block_device *bdev)
+{
+	return part_stat_read(bdev, sectors[STAT_WRITE]);
+}
+
+bool ferrofs_helper_sb_start_intwrite_trylock(struct super_block *sb)
+{
+	return sb_start_intwrite_trylock(sb);
+}
+
 void ferrofs_helper_sb_start_intwrite(struct super_block *sb)
 {
 	sb_start_intwrite(sb);

@@ -2,6 +2,7 @@
 
 //! Disks that must not be written: read-only mounts, remounts, and a read-only device.
 
+use crate::bench::text;
 use crate::bench::Bench;
 use crate::command::must;
 use crate::rng::hash;
@@ -15,7 +16,7 @@ use std::path::Path;
 
 /// A hash of the first mebibytes of a disk, as they are on the disk.
 pub fn disk_hash(disk: &Path, mebibytes: u64) -> anyhow::Result<u64> {
-    must("blockdev", &["--flushbufs", crate::bench::text(disk)])?;
+    must("blockdev", &["--flushbufs", text(disk)])?;
     let mut file = File::open(disk)?;
     let mut buffer = vec![0; 1 << 20];
     let mut state = 0;
@@ -125,6 +126,7 @@ pub fn options(bench: &Bench) -> anyhow::Result<()> {
         let result = bench.try_mount(&bench.fstype, wrong);
         anyhow::ensure!(result == Err(Errno::INVAL), "{wrong}: {result:?}");
     }
+    bench.format(&["64M"])?;
     bench.mount()?;
     let second = std::path::PathBuf::from("/tmp/ferrofs-test-2");
     fs::create_dir_all(&second)?;
@@ -138,8 +140,27 @@ pub fn options(bench: &Bench) -> anyhow::Result<()> {
         let busy = crate::command::run("rmmod", &[&bench.fstype])?;
         anyhow::ensure!(busy.status != 0, "the module was removed under a mount");
     }
+    fs::write(bench.path("many"), vec![1; 9 << 20])?;
     bench.umount()?;
     let state = must("dumpe2fs", &["-h", bench.device()])?;
+    let field = |name: &str| {
+        let value = state.lines().find_map(|line| line.strip_prefix(name));
+        value
+            .map(str::trim)
+            .with_context(|| format!("no {name} in {state}"))
+    };
+    let mounted = field("Last mounted on:")?;
+    anyhow::ensure!(
+        mounted == text(&bench.dir),
+        "said to be mounted last on {mounted}"
+    );
+    // Since `mkfs.ext4`, which does not count what it writes itself.
+    let written = field("Lifetime writes:")?;
+    let (number, unit) = written.split_once(' ').context("no unit")?;
+    anyhow::ensure!(
+        unit == "MB" && (9..30).contains(&number.parse::<u32>()?),
+        "{written} were written to a disk that got 9 MB"
+    );
     anyhow::ensure!(
         state
             .lines()
