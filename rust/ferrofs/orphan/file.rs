@@ -13,7 +13,7 @@ use ext4::InodeNumber;
 use ext4::PhysicalBlock;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
-use kernel::rbtree::RBTreeNode;
+use kernel::rbtree::RBTreeNodeReservation;
 use kernel::sync::Mutex;
 use vfs::buffer::Buffer;
 use vfs::transaction::Seal;
@@ -38,8 +38,17 @@ pub(super) struct Slot {
 /// One block of the file.
 struct Block {
     buffer: Buffer,
-    /// How many slots are free; a hint.
+    /// How many slots are free and not promised to somebody who is about to take one.
     free: AtomicU32,
+}
+
+impl Block {
+    /// Takes one from the count of free slots. `false` when there is none.
+    fn promise_slot(&self) -> bool {
+        self.free
+            .fetch_update(Relaxed, Relaxed, |free| free.checked_sub(1))
+            .is_ok()
+    }
 }
 
 /// The orphan file of a mount, all of it in memory.
@@ -118,37 +127,38 @@ impl File {
         slots: &Mutex<RBTree<u32, Slot>>,
     ) -> Result<bool> {
         let number = inode::number(inode);
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let count = self.blocks.len();
         for step in 0..count {
             // Neighbours begin in different blocks, for the sake of those who run at the same time.
             let index = (number.get() as usize + step) % count;
             let block = &self.blocks[index];
-            if block.free.load(Relaxed) == 0 {
+            if !block.promise_slot() {
                 continue;
             }
-            let node = RBTreeNode::new(
-                number.get(),
-                Slot {
-                    block: index as u32,
-                    slot: 0,
-                },
-                GFP_KERNEL,
-            )?;
-            let added = {
-                let mut bytes = txn.write(&block.buffer, self.seal(block))?;
-                OrphanBlock::from_bytes_mut(&mut bytes).and_then(|block| block.add(number, 0))
-            };
-            if let Some(slot) = added {
-                block.free.fetch_sub(1, Relaxed);
-                let mut slots = slots.lock();
-                slots.insert(node);
-                if let Some(place) = slots.get_mut(&number.get()) {
-                    place.slot = slot;
+            let slot = match self.fill(txn, block, number) {
+                Ok(slot) => slot,
+                Err(error) => {
+                    block.free.fetch_add(1, Relaxed);
+                    return Err(error);
                 }
-                return Ok(true);
-            }
+            };
+            let place = Slot {
+                block: index as u32,
+                slot,
+            };
+            slots.lock().insert(node.into_node(number.get(), place));
+            return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Puts an orphan into a slot of `block`, which has one for it. Takes a credit.
+    fn fill(&self, txn: &Transaction<'_>, block: &Block, number: InodeNumber) -> Result<u32> {
+        let mut bytes = txn.write(&block.buffer, self.seal(block))?;
+        OrphanBlock::from_bytes_mut(&mut bytes)
+            .and_then(|block| block.add(number, 0))
+            .ok_or(EIO)
     }
 
     /// Frees the slot of an orphan.
