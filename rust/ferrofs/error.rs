@@ -27,6 +27,9 @@ use crate::SuperBlock;
 /// The structure needs cleaning: what ext4 answers when it finds damage (`EFSCORRUPTED`).
 pub(crate) const EFSCORRUPTED: Error = kernel::error::code::EUCLEAN;
 
+/// Who is said to have been silent when there were too many messages.
+const LOG_NAME: &CStr = c"ferrofs";
+
 /// Where something is wrong.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Place {
@@ -101,12 +104,11 @@ pub(crate) fn io_failed(sb: &SuperBlock, place: Place, what: impl Display) -> Er
     EIO
 }
 
-/// Reports that `bytes` of a file could not be written. Whoever syncs the file is told; this is for the log, once in
-/// a second. Any context.
+/// Reports that `bytes` of a file could not be written. Whoever syncs the file is told; this is for the log, which is
+/// spared when it happens often. Any context.
 pub(crate) fn data_lost(inode: &Inode, bytes: Range<u64>, cause: Error) {
     let sb = inode.sb();
-    let now = Timestamp::now().seconds;
-    if sb.data().data_lost.swap(now, Relaxed) != now {
+    if sb.data().losses.allows(LOG_NAME) {
         pr_err!(
             "({}): inode #{}: data lost, bytes {} to {} cannot be written: {:?}\n",
             sb.id().to_str().unwrap_or("?"),
@@ -139,6 +141,11 @@ fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display, mu
     if must_stop && !news {
         return;
     }
+    // A program that tries again and again must not flood the log, nor keep the disk busy with records.
+    if !news && !volume.reports.allows(LOG_NAME) {
+        volume.unreported.fetch_add(1, Relaxed);
+        return;
+    }
 
     pr_crit!(
         "({}): error at {}:{}: {}{}\n",
@@ -165,6 +172,7 @@ fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display, mu
         }
         if let Err(error) = volume.update_superblock(|superblock| {
             superblock.record_error(&record);
+            superblock.count_errors(volume.unreported.swap(0, Relaxed));
             volume
                 .history
                 .count_written(volume.journal.device(), superblock);

@@ -3,7 +3,7 @@
 //! The data of one mount.
 
 use core::sync::atomic::AtomicBool;
-use core::sync::atomic::AtomicI64;
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
 use ext4::superblock::JournalLocation;
@@ -18,6 +18,7 @@ use kernel::sync::SpinLock;
 use vfs::buffer::Buffer;
 use vfs::buffer::Kind;
 use vfs::journal::Journal;
+use vfs::ratelimit::RateLimit;
 use vfs::transaction::Transaction;
 
 use crate::alloc::Allocator;
@@ -85,8 +86,14 @@ pub(crate) struct Volume {
     pub(crate) flushes: Flushes,
     /// What the super block is to tell of this mount.
     pub(crate) history: History,
-    /// When the last message about lost data was printed, in seconds.
-    pub(crate) data_lost: AtomicI64,
+    /// How many reports of damage may be made.
+    #[pin]
+    pub(crate) reports: RateLimit,
+    /// How many were not made since the last one that was.
+    pub(crate) unreported: AtomicU32,
+    /// How many messages about lost data may be printed.
+    #[pin]
+    pub(crate) losses: RateLimit,
     /// Whether the disk may still be changed.
     pub(crate) state: State,
     writing: AtomicBool,
@@ -120,7 +127,9 @@ impl Volume {
                 flushes: Flushes::new(),
                 history,
                 state: State::new(),
-                data_lost: AtomicI64::new(0),
+                reports <- RateLimit::new(),
+                unreported: AtomicU32::new(0),
+                losses <- RateLimit::new(),
                 writing: AtomicBool::new(false),
                 was_clean,
             }),

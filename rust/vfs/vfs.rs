@@ -50,6 +50,7 @@ pub mod memory;
 mod new_inode;
 pub mod percpu;
 pub mod random;
+pub mod ratelimit;
 pub mod readahead;
 mod recovery;
 pub mod rwsem;

@@ -12,6 +12,13 @@ void ferrofs_helper_fc_log_warning(struct fs_context *fc, const char *message)
 	warnfc(fc, "%s", message);
 }
 
+/* Messages. */
+
+void ferrofs_helper_ratelimit_default_init(struct ratelimit_state *state)
+{
+	ratelimit_default_init(state);
+}
+
 /* Super blocks. */
 
 u64 ferrofs_helper_bdev_nr_bytes(struct block_device *bdev)

@@ -236,7 +236,12 @@ impl Superblock {
             self.first_error_code = self.last_error_code;
             self.first_error_function = self.last_error_function;
         }
-        self.error_count = self.error_count.get().saturating_add(1).into();
+        self.count_errors(1);
+    }
+
+    /// Counts errors of which nothing is recorded but that they were met.
+    pub fn count_errors(&mut self, count: u32) {
+        self.error_count = self.error_count.get().saturating_add(count).into();
     }
 
     /// The first error that was recorded; `None` when there is none.

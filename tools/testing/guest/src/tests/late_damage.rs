@@ -52,6 +52,39 @@ pub fn replayed(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Somebody who meets the same damage again and again fills neither the log nor the time of the disk; all is counted.
+pub fn again(bench: &Bench) -> anyhow::Result<()> {
+    const TIMES: u64 = 3000;
+
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    bench.expect_message("EXT4-fs");
+    prepare(bench, &["-b", "1024", "-O", "^flex_bg"])?;
+    let place = place_of(bench, "inode")?;
+    let good = peek(bench, place, 1)?;
+    poke(bench, place, &[good[0] ^ 0x10])?;
+    bench.mount_with("errors=continue")?;
+    let said = bench.messages()?.len();
+    let begun = std::time::Instant::now();
+    for _ in 0..TIMES {
+        let found = fs::metadata(bench.path("extents"));
+        anyhow::ensure!(found.is_err(), "the damage was not found");
+    }
+    let periods = begun.elapsed().as_secs() / 5 + 2;
+    bench.umount()?;
+    let reports = bench.messages()?[said..]
+        .iter()
+        .filter(|line| line.text.contains("inode checksum"))
+        .count() as u64;
+    anyhow::ensure!(
+        (1..=10 * periods).contains(&reports),
+        "{TIMES} errors were reported {reports} times"
+    );
+    let counted = debugfs_number(bench, "stats", "FS Error count:")?;
+    anyhow::ensure!(counted == TIMES, "{TIMES} errors are counted as {counted}");
+    Ok(())
+}
+
 /// What is left of a file that was written, removed and closed after an error has made the disk read-only: no space is
 /// set aside for it.
 pub fn read_only(bench: &Bench) -> anyhow::Result<()> {

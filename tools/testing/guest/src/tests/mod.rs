@@ -352,6 +352,18 @@ pub fn all() -> &'static [Test] {
             space::small_groups,
         ),
         test(
+            "needed",
+            180,
+            "damage of what a mount needs: nothing is written",
+            late_damage::needed,
+        ),
+        test(
+            "again",
+            180,
+            "damage that is met thousands of times",
+            late_damage::again,
+        ),
+        test(
             "replayed",
             180,
             "a log that replaces the group descriptors by garbage",
