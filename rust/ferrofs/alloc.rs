@@ -113,11 +113,6 @@ impl Allocator {
         Ok(())
     }
 
-    /// Nothing will be allocated any more.
-    pub(crate) fn stop(&self) {
-        self.0.discard.store(false, Relaxed);
-    }
-
     /// What the journal tells of commits.
     pub(crate) fn commit_listener(&self) -> Arc<dyn CommitListener> {
         self.0.clone()

@@ -432,7 +432,6 @@ pub(crate) fn end_writing(sb: &SuperBlock) -> Result {
 pub(crate) fn stop(sb: &SuperBlock) {
     let volume = sb.data();
     let id = sb.id().to_str().unwrap_or("?");
-    volume.alloc.stop();
     let stopped = volume.state.check().is_err() || volume.journal.is_aborted();
     let was_writing = volume.is_writing();
     let closed = volume.journal.close();
