@@ -113,6 +113,12 @@ pub(crate) fn load(
     };
 
     check_access(sb, &layout, &settings, log)?;
+    if position != OFFSET as u64 && !sb.is_read_only() {
+        return Err(log.invalid(fmt!(
+            "the super block at byte {} is a copy, which is for read-only mounts; use ro",
+            position
+        )));
+    }
     describe(sb, &layout, &settings);
     let journal = Journal::new(sb.device()?);
     let alloc = Allocator::new(sb.device()?)?;
@@ -280,9 +286,6 @@ pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
     check_unchanged(sb)?;
     volume.descriptors.load(sb)?;
     volume.alloc.load(sb)?;
-    if !sb.is_read_only() {
-        begin_writing(sb)?;
-    }
     let root = inode::get(sb, InodeNumber::ROOT)?;
     if !root.is_dir() || root.nlink() == 0 {
         return Err(error::corrupt(
@@ -291,7 +294,31 @@ pub(crate) fn start(sb: &SuperBlock) -> Result<InodeRef> {
             "the root is not a directory",
         ));
     }
+    // From here on the disk is ours to write.
+    if sb.is_read_only() {
+        end_recovery(sb)?;
+    } else {
+        begin_writing(sb)?;
+    }
     Ok(root)
+}
+
+/// A mount that is going to write nothing else has replayed the journal: says so in the super block, or each mount
+/// would do so again.
+fn end_recovery(sb: &SuperBlock) -> Result {
+    let volume = sb.data();
+    let replayed = volume.layout.features.incompat(Incompat::RECOVER) && volume.journal.has_log();
+    if !replayed || !volume.has_primary() {
+        return Ok(());
+    }
+    {
+        let updates = volume.journal.lock_updates();
+        volume.journal.flush(&updates)?;
+    }
+    volume.update_superblock(|superblock| {
+        superblock.set_needs_recovery(false);
+        superblock.update_checksum(crc32c);
+    })
 }
 
 /// Finds the log, replays what is in it, and lets transactions begin.
@@ -378,17 +405,11 @@ fn check_unchanged(sb: &SuperBlock) -> Result {
 /// Called at mount and when a read-only mount becomes writable.
 pub(crate) fn begin_writing(sb: &SuperBlock) -> Result {
     let volume = sb.data();
-    let logged = volume.journal.has_log();
+    // The last thing that may be found to be damaged before anything is written.
+    crate::orphan::open(sb)?;
     volume.set_writing(true);
     volume.update_superblock(|superblock| {
-        // Without a journal the flag is all that tells a crash. With one, it tells of a replay.
-        if !logged {
-            superblock.set_valid(false);
-        }
-        superblock.set_needs_recovery(logged);
-        if volume.layout.orphan_file.is_some() {
-            superblock.set_orphan_present(true);
-        }
+        mark_in_use(volume, superblock);
         superblock.set_mtime(Timestamp::now().seconds);
         superblock.count_mount();
         // The signedness of characters in directory hashes: `char` is signed on x86.
@@ -396,6 +417,19 @@ pub(crate) fn begin_writing(sb: &SuperBlock) -> Result {
         superblock.update_checksum(crc32c);
     })?;
     crate::orphan::process(sb)
+}
+
+/// Has the super block say what whoever looks at the disk after a crash must do: replay the journal, or check all if
+/// there is none, and look into the orphan file. Leaves the checksum to the caller.
+pub(crate) fn mark_in_use(volume: &Volume, superblock: &mut Superblock) {
+    let logged = volume.journal.has_log();
+    if !logged {
+        superblock.set_valid(false);
+    }
+    superblock.set_needs_recovery(logged);
+    if volume.layout.orphan_file.is_some() {
+        superblock.set_orphan_present(true);
+    }
 }
 
 /// Nothing will be written any more: brings the disk to the state of a clean unmount.

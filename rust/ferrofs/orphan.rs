@@ -139,11 +139,24 @@ pub(crate) fn remove(txn: &Transaction<'_>, inode: &Inode) -> Result {
     Ok(())
 }
 
+/// Reads and verifies the orphan file, if there is one. Changes nothing.
+///
+/// # Errors
+///
+/// `EFSCORRUPTED` if it is damaged, which is reported.
+pub(crate) fn open(sb: &SuperBlock) -> Result {
+    let volume = sb.data();
+    if let (Some(number), None) = (volume.layout.orphan_file, volume.orphans.file.as_ref()) {
+        volume.orphans.file.populate(File::open(sb, number)?);
+    }
+    Ok(())
+}
+
 /// Finishes what the last mount could not: frees the orphans without links and truncates the others to
 /// their size.
 ///
-/// Called at mount, before anybody else uses inodes, and when a read-only mount becomes writable. Damage
-/// ends it early and is reported; the mount goes on.
+/// Called after [`open`] at mount, before anybody else uses inodes, and when a read-only mount becomes writable. What
+/// is damaged is reported and left to e2fsck; the mount goes on.
 pub(crate) fn process(sb: &SuperBlock) -> Result {
     let volume = sb.data();
     if volume.orphans.known.swap(true, Relaxed) {
@@ -152,10 +165,8 @@ pub(crate) fn process(sb: &SuperBlock) -> Result {
     let head =
         volume.with_superblock(|superblock| InodeNumber::new(superblock.last_orphan.get()))?;
     let mut inodes = collect(sb, head)?;
-    if let Some(number) = volume.layout.orphan_file {
-        let file = File::open(sb, number)?;
+    if let Some(file) = volume.orphans.file.as_ref() {
         file.collect(sb, &volume.orphans.slots, &mut inodes)?;
-        volume.orphans.file.populate(file);
     }
     if inodes.is_empty() {
         return Ok(());
@@ -166,7 +177,14 @@ pub(crate) fn process(sb: &SuperBlock) -> Result {
             freed += 1;
         } else {
             truncated += 1;
-            truncate::finish(&inode)?;
+            if let Err(error) = truncate::finish(&inode) {
+                pr_err!(
+                    "({}): inode #{}: an interrupted truncation cannot be ended: {:?}; run e2fsck\n",
+                    sb.id().to_str().unwrap_or("?"),
+                    inode.ino(),
+                    error
+                );
+            }
         }
         // Without links, dropping the last reference frees it.
         drop(inode);

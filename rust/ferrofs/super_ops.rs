@@ -96,13 +96,9 @@ pub(crate) fn unfreeze(sb: &SuperBlock) -> Result {
     if sb.is_read_only() || volume.state.check().is_err() {
         return Ok(());
     }
-    let logged = volume.journal.has_log();
     volume.set_writing(true);
     volume.update_superblock(|superblock| {
-        if !logged {
-            superblock.set_valid(false);
-        }
-        superblock.set_needs_recovery(logged);
+        mount::mark_in_use(volume, superblock);
         superblock.update_checksum(crc32c);
     })
 }
@@ -178,6 +174,11 @@ fn become_writable(sb: &SuperBlock, log: &Log<'_>) -> Result {
     if volume.settings().has(Flags::NO_LOAD) {
         return Err(log.invalid(fmt!(
             "mounted with norecovery: unmount it to mount it for writing"
+        )));
+    }
+    if !volume.has_primary() {
+        return Err(log.invalid(fmt!(
+            "mounted with a copy of the super block: unmount it to mount it for writing"
         )));
     }
     if volume.layout.read_only_revision {

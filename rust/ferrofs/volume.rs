@@ -180,6 +180,11 @@ impl Volume {
         u64::from(geometry.first_data_block().get() as u32) + groups + journal
     }
 
+    /// Whether the super block that was read is the one that every mount begins with, and not a copy of it.
+    pub(crate) fn has_primary(&self) -> bool {
+        self.super_buffer.block() == self.layout.geometry.super_block().get()
+    }
+
     /// Reads the super block as it stands in memory. `read` must not sleep for long: writers wait.
     pub(crate) fn with_superblock<R>(&self, read: impl FnOnce(&Superblock) -> R) -> Result<R> {
         let block = self.super_buffer.data();

@@ -84,7 +84,12 @@ fn change_superblock(bench: &Bench, offset: usize, bytes: &[u8]) -> anyhow::Resu
 }
 
 /// Mounting must fail with one of `errnos`, say something, and leave the disk as it was.
-fn refused(bench: &Bench, what: &str, options: &str, errnos: &[Errno]) -> anyhow::Result<()> {
+pub(super) fn refused(
+    bench: &Bench,
+    what: &str,
+    options: &str,
+    errnos: &[Errno],
+) -> anyhow::Result<()> {
     let before = disk_hash(&bench.disk, SIZE)?;
     let said = bench.messages()?.len();
     match bench.try_mount(&bench.fstype, options) {
@@ -178,7 +183,18 @@ pub fn superblocks(bench: &Bench) -> anyhow::Result<()> {
         }
         restore()?;
     }
-    Ok(())
+
+    // With the copy in the second group a damaged disk can be read. To write would bring the two apart.
+    poke(bench, SUPERBLOCK, &[0; 1024])?;
+    refused(bench, "writing by a copy", "sb=8193", NOT_THIS)?;
+    bench.mount_with("ro,sb=8193")?;
+    anyhow::ensure!(fs::read_dir(bench.path("dir"))?.count() == 200);
+    anyhow::ensure!(
+        bench.remount("rw").is_err(),
+        "a mount by a copy became writable"
+    );
+    bench.umount()?;
+    restore()
 }
 
 /// Features that nobody knows.
@@ -395,7 +411,7 @@ pub fn checksums(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// Where an inode lies, in bytes.
-fn inode_place(bench: &Bench, inode: u64) -> anyhow::Result<u64> {
+pub(super) fn inode_place(bench: &Bench, inode: u64) -> anyhow::Result<u64> {
     let output = must(
         "debugfs",
         &["-R", &format!("imap <{inode}>"), bench.device()],

@@ -5,14 +5,43 @@
 use crate::bench::Bench;
 use crate::command::must;
 use crate::tests::broken::debugfs_number;
+use crate::tests::broken::inode_place;
 use crate::tests::broken::peek;
 use crate::tests::broken::place_of;
 use crate::tests::broken::poke;
 use crate::tests::broken::prepare;
+use crate::tests::broken::refused;
 use crate::tests::broken::NOT_THIS;
+use rustix::io::Errno;
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+
+/// What a mount needs besides the super block is damaged: it is refused before anything is written.
+pub fn needed(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_broken_disk();
+    bench.expect_message(&bench.fstype.clone());
+    prepare(bench, &["-b", "1024", "-O", "^flex_bg,orphan_file"])?;
+    let orphan_file = debugfs_number(bench, "stats", "Orphan file inode:")?;
+    let first_block = debugfs_number(bench, &format!("bmap <{orphan_file}> 0"), "")?;
+    let mode = |inode| Ok::<u64, anyhow::Error>(inode_place(bench, inode)? + 1);
+    for (what, place) in [
+        ("the root's inode", mode(2)?),
+        ("the journal's inode", mode(8)?),
+        ("the orphan file's inode", mode(orphan_file)?),
+        ("a block of the orphan file", first_block * 1024 + 40),
+    ] {
+        let good = peek(bench, place, 1)?;
+        poke(bench, place, &[good[0] ^ 0x10])?;
+        for options in ["errors=continue", "errors=remount-ro"] {
+            refused(bench, what, options, &[Errno::UCLEAN])?;
+        }
+        poke(bench, place, &good)?;
+    }
+    bench.mount()?;
+    bench.umount()?;
+    bench.fsck()
+}
 
 /// A log of which the replay puts garbage where the group descriptors were, which have been looked at by then to find
 /// the log.

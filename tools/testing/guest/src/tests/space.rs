@@ -305,17 +305,32 @@ pub fn unlinked(bench: &Bench) -> anyhow::Result<()> {
 /// that moment is mounted, and their space is back.
 pub fn orphans(bench: &Bench) -> anyhow::Result<()> {
     for features in ["orphan_file", "^orphan_file"] {
-        for opener in [bench.fstype.as_str(), REFERENCE] {
-            one_kind_of_orphans(bench, features, opener)
-                .with_context(|| format!("with {features}, opened by {opener}"))?;
+        for (opener, thawed) in [
+            (bench.fstype.as_str(), false),
+            (&bench.fstype, true),
+            (REFERENCE, false),
+        ] {
+            one_kind_of_orphans(bench, features, opener, thawed).with_context(|| {
+                format!("with {features}, opened by {opener}, frozen before: {thawed}")
+            })?;
         }
     }
     bench.format(&["64M"])
 }
 
-fn one_kind_of_orphans(bench: &Bench, features: &str, opener: &str) -> anyhow::Result<()> {
+fn one_kind_of_orphans(
+    bench: &Bench,
+    features: &str,
+    opener: &str,
+    thawed: bool,
+) -> anyhow::Result<()> {
     bench.format(&["-O", features, "64M"])?;
     bench.mount_as(opener, "")?;
+    if thawed {
+        // A snapshot of the disk would be clean. Afterwards it is in use again, with all that belongs to that.
+        must("fsfreeze", &["-f", text(&bench.dir)])?;
+        must("fsfreeze", &["-u", text(&bench.dir)])?;
+    }
     let free = rustix::fs::statvfs(&bench.dir)?;
     let mut files = Vec::new();
     for number in 0..30u8 {
@@ -332,10 +347,19 @@ fn one_kind_of_orphans(bench: &Bench, features: &str, opener: &str) -> anyhow::R
     rustix::fs::sync();
     // The disk as it is now, as a power cut would leave it: nothing is written until the next change.
     copy_disk(bench, 64)?;
+    let spare = text(&bench.spare);
+    let output = crate::command::run("e2fsck", &["-fy", spare])?;
+    anyhow::ensure!(
+        output.status <= 1 && crate::crash::is_only_recovery(&output.text),
+        "e2fsck repaired it:\n{}",
+        output.text
+    );
+    copy_disk(bench, 64)?;
     drop(files);
     bench.umount()?;
     bench.fsck()?;
 
+    read_only_with_orphans(bench).context("mounting the copy read-only")?;
     crate::bench::mount_device(&bench.spare, &bench.dir, &bench.fstype, "")
         .context("mounting the disk of the moment of the power cut")?;
     let end = rustix::fs::statvfs(&bench.dir)?;
@@ -351,6 +375,28 @@ fn one_kind_of_orphans(bench: &Bench, features: &str, opener: &str) -> anyhow::R
         free.f_bfree,
         free.f_ffree
     );
+    Ok(())
+}
+
+/// A read-only mount replays the log of the spare disk, so that nobody has to do it again, and leaves the orphans to those
+/// who may write.
+fn read_only_with_orphans(bench: &Bench) -> anyhow::Result<()> {
+    let state = || must("dumpe2fs", &["-h", text(&bench.spare)]);
+    anyhow::ensure!(
+        state()?.contains("needs_recovery"),
+        "there was nothing to replay"
+    );
+    for round in 0..2 {
+        crate::bench::mount_device(&bench.spare, &bench.dir, &bench.fstype, "ro")?;
+        let stays = fs::read_to_string(bench.path("stays"));
+        rustix::mount::unmount(&bench.dir, rustix::mount::UnmountFlags::empty())?;
+        anyhow::ensure!(stays? == "stays", "round {round}: the other file was lost");
+        let state = state()?;
+        anyhow::ensure!(
+            !state.contains("needs_recovery"),
+            "round {round}: the log is to be replayed again:\n{state}"
+        );
+    }
     Ok(())
 }
 
