@@ -24,6 +24,7 @@
 #include <linux/fsnotify.h>
 #include <linux/highmem.h>
 #include <linux/iomap.h>
+#include <linux/ioprio.h>
 #include <linux/iversion.h>
 #include <linux/jbd2.h>
 #include <linux/mbcache.h>

@@ -21,6 +21,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use ext4::PhysicalBlock;
 use kernel::error::code::EFBIG;
 use kernel::prelude::*;
+use kernel::str::CString;
 use kernel::sync::Arc;
 use kernel::sync::CondVar;
 use kernel::sync::Mutex;
@@ -57,6 +58,8 @@ pub(crate) struct Allocator(Arc<Core>);
 #[pin_data]
 struct Core {
     device: OpenDevice,
+    /// What messages call the mount.
+    id: CString,
     /// Of all groups, by number. Empty until the mount has loaded them.
     groups: SetOnce<KVVec<Pin<KBox<Group>>>>,
     zone: SetOnce<Zone>,
@@ -73,10 +76,14 @@ struct Core {
 
 impl Allocator {
     /// An allocator that has no blocks yet.
-    pub(crate) fn new(device: OpenDevice) -> Result<Self> {
+    ///
+    /// `id` is what messages call the mount.
+    pub(crate) fn new(device: OpenDevice, id: &CStr) -> Result<Self> {
+        let id = CString::try_from(id)?;
         let core = Arc::pin_init(
             try_pin_init!(Core {
                 device,
+                id,
                 groups: SetOnce::new(),
                 zone: SetOnce::new(),
                 space <- Space::new(),
@@ -185,6 +192,11 @@ impl Core {
         let groups = self.groups.as_ref().ok_or(EFBIG)?;
         let group = groups.get(group.get() as usize).ok_or(EFBIG)?;
         Ok(group.as_ref().get_ref())
+    }
+
+    /// What messages call the mount.
+    fn id(&self) -> &str {
+        self.id.to_str().unwrap_or("?")
     }
 
     fn set_discard(&self, sb: &SuperBlock) {

@@ -10,9 +10,9 @@ use kernel::error::Result;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::sync::aref::ARef;
+use vfs::context::Given;
 use vfs::context::Log;
 use vfs::context::ParameterTable;
-use vfs::context::Value;
 use vfs::fs::Backing;
 use vfs::fs::FileSystem;
 use vfs::fs::Purpose;
@@ -91,13 +91,8 @@ impl FileSystem for Ferrofs {
         Ok(options::Options::new())
     }
 
-    fn parse_parameter(
-        options: &mut options::Options,
-        key: u8,
-        value: Value<'_>,
-        log: &Log<'_>,
-    ) -> Result {
-        options.parse(key, value, log)
+    fn parse_parameter(options: &mut options::Options, given: &Given<'_>, log: &Log<'_>) -> Result {
+        options.parse(given, log)
     }
 
     fn load(

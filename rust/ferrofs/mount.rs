@@ -24,6 +24,7 @@ use kernel::sync::Arc;
 use vfs::block_device::SECTOR_SIZE;
 use vfs::buffer::Buffer;
 use vfs::context::Log;
+use vfs::journal::Checksums;
 use vfs::journal::Journal;
 use vfs::journal::Recovery;
 use vfs::journal::Settings as JournalSettings;
@@ -101,7 +102,7 @@ pub(crate) fn load(
         ))
     })?;
     let (super_buffer, super_offset) = read_superblock(sb, position, log)?;
-    let (settings, was_clean) = {
+    let (resolved, was_clean) = {
         let data = super_buffer.data();
         let superblock = data
             .get(super_offset..super_offset + LENGTH)
@@ -109,8 +110,12 @@ pub(crate) fn load(
             .ok_or(EINVAL)?;
         error::show_recorded(sb.id(), superblock);
         warn_of_state(superblock, sb.id());
-        (options.resolve(superblock), superblock.is_clean())
+        (options.resolve(superblock, log), superblock.is_clean())
     };
+    let settings = resolved.settings;
+    if options.abort {
+        log.warning(fmt!("abort has no effect: it is for remounts"));
+    }
 
     check_access(sb, &layout, &settings, log)?;
     if position != OFFSET as u64 && !sb.is_read_only() {
@@ -121,14 +126,14 @@ pub(crate) fn load(
     }
     describe(sb, &layout, &settings);
     let journal = Journal::new(sb.device()?);
-    let alloc = Allocator::new(sb.device()?)?;
+    let alloc = Allocator::new(sb.device()?, sb.id())?;
     Volume::new(
         layout,
         journal,
         alloc,
         super_buffer,
         super_offset,
-        settings,
+        resolved,
         was_clean,
     )
 }
@@ -209,6 +214,7 @@ fn check_access(
     settings: &Settings,
     log: &Log<'_>,
 ) -> Result {
+    settings.check(log)?;
     let needs_recovery = layout.features.incompat(Incompat::RECOVER);
     if settings.has(Flags::NO_LOAD) && needs_recovery && !sb.is_read_only() {
         return Err(log.invalid(fmt!(
@@ -346,7 +352,11 @@ fn open_journal(sb: &SuperBlock) -> Result {
     }
     let features = &volume.layout.features;
     let mut loaded = recovery.load(
-        features.ro_compat(RoCompat::METADATA_CSUM),
+        match settings.has(Flags::JOURNAL_CHECKSUM) {
+            true if features.ro_compat(RoCompat::METADATA_CSUM) => Checksums::Blocks,
+            true => Checksums::Transactions,
+            false => Checksums::None,
+        },
         features.incompat(Incompat::SIXTY_FOUR_BIT),
     )?;
     let recorded = loaded.recorded_error();
@@ -355,6 +365,13 @@ fn open_journal(sb: &SuperBlock) -> Result {
     }
     volume.journal.open(loaded)?;
     configure_journal(volume, &settings);
+    if let Err(error) = volume.journal.set_io_priority(settings.io_priority) {
+        pr_warn!(
+            "({}): the I/O priority of the journal cannot be set: {:?}\n",
+            sb.id().to_str().unwrap_or("?"),
+            error
+        );
+    }
     if let Err(cause) = recorded {
         // The last mount gave its journal up: whatever it knew of the reason is in the super block.
         pr_warn!(

@@ -2,25 +2,38 @@
 
 //! Mount options: those of ext4, by the same names and with the same defaults.
 //!
+//! What is in force ([`Settings`]) comes from three places, each of which overrides the one before: the default
+//! options in the super block (`tune2fs -o`), the text of options in it (`tune2fs -E mount_opts`), and the user.
+//!
 //! Documentation: `Documentation/admin-guide/ext4.rst` of the kernel, ext4(5).
 
+mod inert;
+mod table;
+
+use ext4::features::RoCompat;
 use ext4::superblock::default_options;
 use ext4::superblock::OnError;
 use ext4::superblock::Superblock;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
-use vfs::context::EnumName;
-use vfs::context::EnumTable;
+use vfs::context::Given;
 use vfs::context::Log;
-use vfs::context::Parameter;
-use vfs::context::ParameterTable;
 use vfs::context::Value;
+
+use table::key;
+pub(crate) use table::PARAMETERS;
 
 /// Seconds between commits unless the user says otherwise.
 const DEFAULT_COMMIT_INTERVAL: u32 = 5;
 /// Microseconds that a synchronous operation waits at most for company.
 const DEFAULT_MAX_BATCH: u32 = 15_000;
+/// The I/O priority of the journal: a level of the best-effort class.
+const DEFAULT_IO_PRIORITY: u8 = 3;
+/// The lowest of its levels.
+const LAST_IO_PRIORITY: u8 = 7;
+/// Where the super block lies, in KiB.
+const DEFAULT_SUPER_BLOCK: u32 = 1;
 /// The largest commit interval in seconds whose milliseconds fit a timer.
 const MAX_COMMIT_INTERVAL: u32 = i32::MAX as u32 / 1000;
 
@@ -37,21 +50,13 @@ impl Flags {
     pub(crate) const NO_LOAD: Self = Self(1 << 5);
     pub(crate) const USER_XATTR: Self = Self(1 << 6);
     pub(crate) const ACL: Self = Self(1 << 7);
-    pub(crate) const INIT_ITABLE: Self = Self(1 << 8);
-    pub(crate) const BLOCK_VALIDITY: Self = Self(1 << 9);
-    pub(crate) const DEBUG: Self = Self(1 << 10);
-    pub(crate) const I_VERSION: Self = Self(1 << 11);
-    pub(crate) const JOURNAL_CHECKSUM: Self = Self(1 << 12);
+    pub(crate) const DEBUG: Self = Self(1 << 8);
+    pub(crate) const JOURNAL_CHECKSUM: Self = Self(1 << 9);
+    /// `data=journal`, which is refused.
+    const DATA_JOURNAL: Self = Self(1 << 10);
 
-    const DEFAULT: Self = Self(
-        Self::BARRIER.0
-            | Self::AUTO_DA_ALLOC.0
-            | Self::USER_XATTR.0
-            | Self::ACL.0
-            | Self::INIT_ITABLE.0
-            | Self::BLOCK_VALIDITY.0
-            | Self::I_VERSION.0,
-    );
+    const DEFAULT: Self =
+        Self(Self::BARRIER.0 | Self::AUTO_DA_ALLOC.0 | Self::USER_XATTR.0 | Self::ACL.0);
 
     fn set(&mut self, flag: Self, on: bool) {
         if on {
@@ -84,19 +89,25 @@ pub(crate) struct Settings {
     pub(crate) reserved_gid: u32,
     /// The most KiB that a directory may have; 0 for any number.
     pub(crate) max_dir_size_kb: u32,
-    /// Blocks of a RAID stripe, to which large allocations are aligned; 0 for none.
-    pub(crate) stripe: u32,
+    /// The I/O priority of the journal: a level of the best-effort class, 0 to 7.
+    pub(crate) io_priority: u8,
+    /// Where the super block was read from, in KiB.
+    super_block: u32,
 }
 
 impl Settings {
-    /// What is in force when the user gives no option: what the super block says.
-    fn defaults(superblock: &Superblock) -> Self {
+    /// What `tune2fs -o` has set.
+    fn of_super_block(superblock: &Superblock) -> Self {
         let on_disk = superblock.default_mount_options.get();
         let mut flags = Flags::DEFAULT;
         flags.set(Flags::GRPID, on_disk & default_options::BSD_GROUPS != 0);
         flags.set(Flags::DEBUG, on_disk & default_options::DEBUG != 0);
         flags.set(Flags::BARRIER, on_disk & default_options::NO_BARRIER == 0);
         flags.set(Flags::DISCARD, on_disk & default_options::DISCARD != 0);
+        let mode = on_disk & default_options::JOURNAL_MODE;
+        flags.set(Flags::DATA_JOURNAL, mode == default_options::JOURNAL_DATA);
+        let checksums = superblock.features().ro_compat(RoCompat::METADATA_CSUM);
+        flags.set(Flags::JOURNAL_CHECKSUM, checksums);
         Self {
             flags,
             on_error: superblock.on_error(),
@@ -106,7 +117,8 @@ impl Settings {
             reserved_uid: superblock.reserved_uid(),
             reserved_gid: superblock.reserved_gid(),
             max_dir_size_kb: 0,
-            stripe: 0,
+            io_priority: DEFAULT_IO_PRIORITY,
+            super_block: DEFAULT_SUPER_BLOCK,
         }
     }
 
@@ -115,8 +127,24 @@ impl Settings {
         self.flags.has(flag)
     }
 
-    /// Prints what differs from `defaults`.
-    fn show(&self, defaults: &Self, out: &SeqFile) {
+    /// Takes an on/off option over from `other`.
+    pub(crate) fn keep(&mut self, flag: Flags, other: &Self) {
+        self.flags.set(flag, other.has(flag));
+    }
+
+    /// Refuses, with a message, what cannot be had.
+    pub(crate) fn check(&self, log: &Log<'_>) -> Result {
+        if self.has(Flags::DATA_JOURNAL) {
+            return Err(log.invalid(fmt!(
+                "data=journal is not supported yet, and refused also when the super block asks for it; \
+                 data=ordered is the default"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Prints what differs from `defaults`, those of the disk.
+    pub(crate) fn show(&self, defaults: &Self, out: &SeqFile) {
         for (flag, on, off) in [
             (Flags::BARRIER, "barrier", "nobarrier"),
             (Flags::DISCARD, "discard", "nodiscard"),
@@ -126,8 +154,6 @@ impl Settings {
             (Flags::NO_LOAD, "norecovery", "load"),
             (Flags::USER_XATTR, "user_xattr", "nouser_xattr"),
             (Flags::ACL, "acl", "noacl"),
-            (Flags::INIT_ITABLE, "init_itable", "noinit_itable"),
-            (Flags::BLOCK_VALIDITY, "block_validity", "noblock_validity"),
             (Flags::DEBUG, "debug", "nodebug"),
             (
                 Flags::JOURNAL_CHECKSUM,
@@ -153,7 +179,12 @@ impl Settings {
                 self.max_dir_size_kb,
                 defaults.max_dir_size_kb,
             ),
-            ("stripe", self.stripe, defaults.stripe),
+            (
+                "journal_ioprio",
+                self.io_priority.into(),
+                defaults.io_priority.into(),
+            ),
+            ("sb", self.super_block, defaults.super_block),
         ] {
             if value != default {
                 seq_print!(out, ",{}={}", name, value);
@@ -170,9 +201,12 @@ fn error_name(on_error: OnError) -> &'static str {
     }
 }
 
-/// Prints the options of a mount that differ from what its super block asks for.
-pub(crate) fn show(settings: &Settings, superblock: &Superblock, out: &SeqFile) {
-    settings.show(&Settings::defaults(superblock), out);
+/// The options of a new mount.
+pub(crate) struct Resolved {
+    /// What is in force when the user gives none.
+    pub(crate) defaults: Settings,
+    /// What is in force.
+    pub(crate) settings: Settings,
 }
 
 /// The options that a user gave; what is `None` or not in `given` was not mentioned.
@@ -187,9 +221,11 @@ pub(crate) struct Options {
     reserved_uid: Option<u32>,
     reserved_gid: Option<u32>,
     max_dir_size_kb: Option<u32>,
-    stripe: Option<u32>,
+    io_priority: Option<u8>,
     /// The block, in units of 1 KiB, of the super block to use (`sb=`).
     pub(crate) super_block: Option<u32>,
+    /// The journal is to be given up, by a remount.
+    pub(crate) abort: bool,
 }
 
 impl Options {
@@ -205,8 +241,9 @@ impl Options {
             reserved_uid: None,
             reserved_gid: None,
             max_dir_size_kb: None,
-            stripe: None,
+            io_priority: None,
             super_block: None,
+            abort: false,
         }
     }
 
@@ -216,8 +253,40 @@ impl Options {
     }
 
     /// What is in force at a new mount.
-    pub(crate) fn resolve(&self, superblock: &Superblock) -> Settings {
-        self.apply(Settings::defaults(superblock))
+    pub(crate) fn resolve(&self, superblock: &Superblock, log: &Log<'_>) -> Resolved {
+        let of_super_block = Settings::of_super_block(superblock);
+        let on_disk = superblock.default_mount_options.get();
+        for (bit, name) in [
+            (default_options::UID16, "uid16"),
+            (default_options::NO_DELAYED_ALLOCATION, "nodelalloc"),
+        ] {
+            if on_disk & bit != 0 {
+                inert::no_effect(name, log);
+            }
+        }
+        let text = superblock.mount_options();
+        let defaults =
+            Self::of_text(text, log).map_or(of_super_block, |stored| stored.apply(of_super_block));
+        let mut settings = self.apply(defaults);
+        settings.super_block = self.super_block.unwrap_or(DEFAULT_SUPER_BLOCK);
+        Resolved { defaults, settings }
+    }
+
+    /// The options of a text in the super block. When it cannot be understood the mount goes on without all of
+    /// them.
+    fn of_text(text: &[u8], log: &Log<'_>) -> Option<Self> {
+        let mut options = Self::new();
+        let result = PARAMETERS.parse_text(text, log, |given| options.parse(given, log));
+        match result {
+            Ok(()) => Some(options),
+            Err(_) => {
+                log.warning(fmt!(
+                    "the options in the super block are ignored: {}",
+                    core::str::from_utf8(text).unwrap_or("they are no text")
+                ));
+                None
+            }
+        }
     }
 
     /// `current`, changed by what the user gave.
@@ -231,21 +300,28 @@ impl Options {
             reserved_uid: self.reserved_uid.unwrap_or(current.reserved_uid),
             reserved_gid: self.reserved_gid.unwrap_or(current.reserved_gid),
             max_dir_size_kb: self.max_dir_size_kb.unwrap_or(current.max_dir_size_kb),
-            stripe: self.stripe.unwrap_or(current.stripe),
+            io_priority: self.io_priority.unwrap_or(current.io_priority),
+            super_block: current.super_block,
         }
     }
 
     /// Takes one option.
-    pub(crate) fn parse(&mut self, key: u8, value: Value<'_>, log: &Log<'_>) -> Result {
-        match value {
-            Value::Flag(on) => self.parse_flag(key, on, log),
-            Value::Number(number) => self.parse_number(key, number, log),
-            Value::Choice(choice) => self.parse_choice(key, choice, log),
-            Value::Text(_) => Err(EINVAL),
+    pub(crate) fn parse(&mut self, given: &Given<'_>, log: &Log<'_>) -> Result {
+        let name = given.name();
+        match (given.key, &given.value) {
+            (key::INERT, _) => inert::no_effect(name, log),
+            (key::DROPPED, _) => inert::dropped(name, log),
+            (key::REFUSED, _) => return Err(inert::refuse(name, log)),
+            (key::QUOTA, _) => return inert::quota(given, log),
+            (key, Value::Flag(on)) => return self.parse_flag(key, *on),
+            (key, Value::Number(number)) => return self.parse_number(name, key, *number, log),
+            (key, Value::Choice(choice)) => return self.parse_choice(name, key, *choice, log),
+            (_, Value::Text(_)) => return Err(EINVAL),
         }
+        Ok(())
     }
 
-    fn parse_flag(&mut self, key: u8, on: bool, log: &Log<'_>) -> Result {
+    fn parse_flag(&mut self, key: u8, on: bool) -> Result {
         match key {
             key::BARRIER => self.flag(Flags::BARRIER, on),
             key::DISCARD => self.flag(Flags::DISCARD, on),
@@ -257,45 +333,18 @@ impl Options {
             key::NO_LOAD => self.flag(Flags::NO_LOAD, true),
             key::USER_XATTR => self.flag(Flags::USER_XATTR, on),
             key::ACL => self.flag(Flags::ACL, on),
-            key::INIT_ITABLE => self.flag(Flags::INIT_ITABLE, on),
-            key::BLOCK_VALIDITY => self.flag(Flags::BLOCK_VALIDITY, on),
             key::DEBUG => self.flag(Flags::DEBUG, on),
-            key::I_VERSION => self.flag(Flags::I_VERSION, true),
             key::JOURNAL_CHECKSUM => self.flag(Flags::JOURNAL_CHECKSUM, on),
-            key::DELALLOC if on => {}
-            key::DELALLOC => {
-                return Err(log.invalid(fmt!(
-                    "nodelalloc: allocation is always delayed until writeback"
-                )))
-            }
-            key::DIOREAD_NOLOCK => {
-                // Direct reads need no lock here, whatever is asked for: extents are written before
-                // they are marked so.
-            }
-            key::IGNORED => {
-                log.warning(fmt!(
-                    "an option that the kernel's ext4 has dropped is ignored"
-                ));
-            }
-            key::QUOTA if !on => {}
-            key::QUOTA => return Err(log.invalid(fmt!("quotas are not supported yet"))),
-            key::ASYNC_COMMIT => {
-                return Err(log.invalid(fmt!(
-                    "journal_async_commit is not supported: a commit block must not \
-                     overtake the blocks that it vouches for"
-                )))
-            }
+            key::ABORT => self.abort = true,
             _ => return Err(EINVAL),
         }
         Ok(())
     }
 
-    fn parse_number(&mut self, key: u8, number: u32, log: &Log<'_>) -> Result {
+    fn parse_number(&mut self, name: &str, key: u8, number: u32, log: &Log<'_>) -> Result {
         match key {
             key::BARRIER => self.flag(Flags::BARRIER, number != 0),
             key::AUTO_DA_ALLOC => self.flag(Flags::AUTO_DA_ALLOC, number != 0),
-            // How long the initialising thread rests, in units of the time that its work takes.
-            key::INIT_ITABLE => self.flag(Flags::INIT_ITABLE, true),
             key::COMMIT if number == 0 => self.commit_interval = Some(DEFAULT_COMMIT_INTERVAL),
             key::COMMIT if number > MAX_COMMIT_INTERVAL => {
                 return Err(log.invalid(fmt!(
@@ -310,157 +359,46 @@ impl Options {
             key::RESUID => self.reserved_uid = Some(number),
             key::RESGID => self.reserved_gid = Some(number),
             key::MAX_DIR_SIZE => self.max_dir_size_kb = Some(number),
-            key::STRIPE => self.stripe = Some(number),
             key::SUPER_BLOCK => self.super_block = Some(number),
             key::INODE_READAHEAD if number != 0 && !number.is_power_of_two() => {
-                return Err(log.invalid(fmt!(
-                    "inode_readahead_blks={} is not a power of two",
-                    number
-                )))
+                return Err(log.invalid(fmt!("{}={} is not a power of two", name, number)))
             }
-            key::INODE_READAHEAD => {}
-            key::JOURNAL_IOPRIO if number > 7 => {
-                return Err(log.invalid(fmt!("journal_ioprio={} is above 7", number)))
+            key::SCAN if number > 1 => {
+                return Err(log.invalid(fmt!("{}={} is neither 0 nor 1", name, number)))
             }
-            key::JOURNAL_IOPRIO => {}
+            key::INODE_READAHEAD | key::SCAN => inert::no_effect(name, log),
+            key::JOURNAL_IOPRIO => match u8::try_from(number) {
+                Ok(level @ 0..=LAST_IO_PRIORITY) => self.io_priority = Some(level),
+                _ => {
+                    return Err(log.invalid(fmt!(
+                        "{}={} is above {}",
+                        name,
+                        number,
+                        LAST_IO_PRIORITY
+                    )))
+                }
+            },
             _ => return Err(EINVAL),
         }
         Ok(())
     }
 
-    fn parse_choice(&mut self, key: u8, choice: i32, log: &Log<'_>) -> Result {
+    fn parse_choice(&mut self, name: &str, key: u8, choice: i32, log: &Log<'_>) -> Result {
         match (key, choice) {
-            (key::ERRORS, ERRORS_CONTINUE) => self.on_error = Some(OnError::Continue),
-            (key::ERRORS, ERRORS_READ_ONLY) => self.on_error = Some(OnError::ReadOnly),
-            (key::ERRORS, ERRORS_PANIC) => self.on_error = Some(OnError::Panic),
+            (key::ERRORS, table::ERRORS_CONTINUE) => self.on_error = Some(OnError::Continue),
+            (key::ERRORS, table::ERRORS_READ_ONLY) => self.on_error = Some(OnError::ReadOnly),
+            (key::ERRORS, table::ERRORS_PANIC) => self.on_error = Some(OnError::Panic),
             // Data is always on disk before metadata names it, so that both modes come to the same.
-            (key::DATA, DATA_ORDERED | DATA_WRITEBACK) => {}
-            (key::DATA, _) => {
-                return Err(log.invalid(fmt!(
-                    "data=journal is not supported yet; data=ordered is the default"
-                )))
+            (key::DATA, table::DATA_ORDERED) => self.flag(Flags::DATA_JOURNAL, false),
+            (key::DATA, table::DATA_WRITEBACK) => {
+                self.flag(Flags::DATA_JOURNAL, false);
+                inert::no_effect("data=writeback", log);
             }
+            (key::DATA, table::DATA_JOURNAL) => self.flag(Flags::DATA_JOURNAL, true),
+            (key::AS_IT_IS_OR_NOT, table::AS_IT_IS) => inert::no_effect(name, log),
+            (key::AS_IT_IS_OR_NOT, _) => return Err(inert::refuse(name, log)),
             _ => return Err(EINVAL),
         }
         Ok(())
     }
 }
-
-const ERRORS_CONTINUE: i32 = 1;
-const ERRORS_READ_ONLY: i32 = 2;
-const ERRORS_PANIC: i32 = 3;
-
-static ERRORS: EnumTable<3> = EnumTable::new([
-    EnumName::new(c"continue", ERRORS_CONTINUE),
-    EnumName::new(c"remount-ro", ERRORS_READ_ONLY),
-    EnumName::new(c"panic", ERRORS_PANIC),
-]);
-
-const DATA_ORDERED: i32 = 1;
-const DATA_WRITEBACK: i32 = 2;
-const DATA_JOURNAL: i32 = 3;
-
-static DATA: EnumTable<3> = EnumTable::new([
-    EnumName::new(c"ordered", DATA_ORDERED),
-    EnumName::new(c"writeback", DATA_WRITEBACK),
-    EnumName::new(c"journal", DATA_JOURNAL),
-]);
-
-/// The numbers that options are known by between the table and the parser.
-mod key {
-    pub(super) const BARRIER: u8 = 0;
-    pub(super) const DISCARD: u8 = 1;
-    pub(super) const AUTO_DA_ALLOC: u8 = 2;
-    pub(super) const GRPID: u8 = 3;
-    pub(super) const SYSVGROUPS: u8 = 4;
-    pub(super) const MINIXDF: u8 = 5;
-    pub(super) const BSDDF: u8 = 6;
-    pub(super) const NO_LOAD: u8 = 7;
-    pub(super) const USER_XATTR: u8 = 8;
-    pub(super) const ACL: u8 = 9;
-    pub(super) const INIT_ITABLE: u8 = 10;
-    pub(super) const BLOCK_VALIDITY: u8 = 11;
-    pub(super) const DEBUG: u8 = 12;
-    pub(super) const I_VERSION: u8 = 13;
-    pub(super) const JOURNAL_CHECKSUM: u8 = 14;
-    pub(super) const DELALLOC: u8 = 15;
-    pub(super) const IGNORED: u8 = 16;
-    pub(super) const QUOTA: u8 = 17;
-    pub(super) const ASYNC_COMMIT: u8 = 18;
-    pub(super) const COMMIT: u8 = 19;
-    pub(super) const MIN_BATCH: u8 = 20;
-    pub(super) const MAX_BATCH: u8 = 21;
-    pub(super) const RESUID: u8 = 22;
-    pub(super) const RESGID: u8 = 23;
-    pub(super) const MAX_DIR_SIZE: u8 = 24;
-    pub(super) const STRIPE: u8 = 25;
-    pub(super) const SUPER_BLOCK: u8 = 26;
-    pub(super) const INODE_READAHEAD: u8 = 27;
-    pub(super) const JOURNAL_IOPRIO: u8 = 28;
-    pub(super) const ERRORS: u8 = 29;
-    pub(super) const DATA: u8 = 30;
-    pub(super) const DIOREAD_NOLOCK: u8 = 31;
-}
-
-static TABLE: [Parameter; 55] = [
-    Parameter::flag_or_no(c"barrier", key::BARRIER),
-    Parameter::flag_or_no(c"discard", key::DISCARD),
-    Parameter::flag_or_no(c"auto_da_alloc", key::AUTO_DA_ALLOC),
-    Parameter::flag_or_no(c"grpid", key::GRPID),
-    Parameter::flag(c"bsdgroups", key::GRPID),
-    Parameter::flag(c"sysvgroups", key::SYSVGROUPS),
-    Parameter::flag(c"minixdf", key::MINIXDF),
-    Parameter::flag(c"bsddf", key::BSDDF),
-    Parameter::flag(c"norecovery", key::NO_LOAD),
-    Parameter::flag(c"noload", key::NO_LOAD),
-    Parameter::flag_or_no(c"user_xattr", key::USER_XATTR),
-    Parameter::flag_or_no(c"acl", key::ACL),
-    Parameter::flag_or_no(c"init_itable", key::INIT_ITABLE),
-    Parameter::flag_or_no(c"block_validity", key::BLOCK_VALIDITY),
-    Parameter::flag_or_no(c"debug", key::DEBUG),
-    Parameter::flag(c"i_version", key::I_VERSION),
-    Parameter::flag_or_no(c"journal_checksum", key::JOURNAL_CHECKSUM),
-    Parameter::flag(c"journal_async_commit", key::ASYNC_COMMIT),
-    Parameter::flag_or_no(c"delalloc", key::DELALLOC),
-    Parameter::flag_or_no(c"dioread_lock", key::DIOREAD_NOLOCK),
-    Parameter::flag(c"dioread_nolock", key::DIOREAD_NOLOCK),
-    Parameter::flag(c"nodioread_nolock", key::DIOREAD_NOLOCK),
-    Parameter::flag_or_no(c"quota", key::QUOTA),
-    Parameter::flag(c"usrquota", key::QUOTA),
-    Parameter::flag(c"grpquota", key::QUOTA),
-    Parameter::flag(c"prjquota", key::QUOTA),
-    // What the kernel's ext4 accepts and ignores.
-    Parameter::flag_or_no(c"bh", key::IGNORED),
-    Parameter::flag(c"orlov", key::IGNORED),
-    Parameter::flag(c"oldalloc", key::IGNORED),
-    Parameter::flag(c"check", key::IGNORED),
-    Parameter::flag(c"nocheck", key::IGNORED),
-    Parameter::flag(c"reservation", key::IGNORED),
-    Parameter::flag(c"noreservation", key::IGNORED),
-    Parameter::flag(c"mblk_io_submit", key::IGNORED),
-    Parameter::flag(c"nomblk_io_submit", key::IGNORED),
-    Parameter::flag(c"prefetch_block_bitmaps", key::IGNORED),
-    Parameter::flag(c"no_prefetch_block_bitmaps", key::IGNORED),
-    // The older way to negate: a number, where 0 means no.
-    Parameter::u32(c"barrier", key::BARRIER),
-    Parameter::u32(c"auto_da_alloc", key::AUTO_DA_ALLOC),
-    Parameter::u32(c"init_itable", key::INIT_ITABLE),
-    Parameter::u32(c"commit", key::COMMIT),
-    Parameter::u32(c"min_batch_time", key::MIN_BATCH),
-    Parameter::u32(c"max_batch_time", key::MAX_BATCH),
-    Parameter::uid(c"resuid", key::RESUID),
-    Parameter::gid(c"resgid", key::RESGID),
-    Parameter::u32(c"max_dir_size_kb", key::MAX_DIR_SIZE),
-    Parameter::u32(c"stripe", key::STRIPE),
-    Parameter::u32(c"sb", key::SUPER_BLOCK),
-    Parameter::u32(c"inode_readahead_blks", key::INODE_READAHEAD),
-    Parameter::u32(c"journal_ioprio", key::JOURNAL_IOPRIO),
-    Parameter::choice(c"errors", key::ERRORS, &ERRORS),
-    Parameter::choice(c"data", key::DATA, &DATA),
-    Parameter::flag(c"nombcache", key::IGNORED),
-    Parameter::flag(c"no_mbcache", key::IGNORED),
-    Parameter::END,
-];
-
-/// The table for the kernel's parser.
-pub(crate) static PARAMETERS: ParameterTable = ParameterTable::new(&TABLE);

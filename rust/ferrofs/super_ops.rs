@@ -12,7 +12,6 @@ use crate::checksum::crc32c;
 use crate::flush;
 use crate::mount;
 use crate::mount::SUPPORTED;
-use crate::options;
 use crate::options::Flags;
 use crate::options::Options;
 use crate::state;
@@ -106,8 +105,7 @@ pub(crate) fn unfreeze(sb: &SuperBlock) -> Result {
 /// Prints the options that differ from what the super block asks for.
 pub(crate) fn show_options(sb: &SuperBlock, out: &SeqFile) -> Result {
     let volume = sb.data();
-    let settings = volume.settings();
-    volume.with_superblock(|superblock| options::show(&settings, superblock, out))?;
+    volume.settings().show(&volume.defaults, out);
     if let Some(state) = volume.state.shown() {
         seq_print!(out, ",{}", state);
     }
@@ -123,12 +121,25 @@ pub(crate) fn reconfigure(
 ) -> Result {
     let volume = sb.data();
     let old = volume.settings();
-    let new = options.apply(old);
+    let mut new = options.apply(old);
     if new.has(Flags::NO_LOAD) != old.has(Flags::NO_LOAD) {
         return Err(log.invalid(fmt!("norecovery cannot be changed by a remount")));
     }
     if options.super_block.is_some() {
-        return Err(log.invalid(fmt!("sb= cannot be changed by a remount")));
+        log.warning(fmt!("sb has no effect: the super block was read already"));
+    }
+    if new.has(Flags::JOURNAL_CHECKSUM) != old.has(Flags::JOURNAL_CHECKSUM) {
+        log.warning(fmt!(
+            "journal_checksum has no effect: it cannot be changed by a remount"
+        ));
+        new.keep(Flags::JOURNAL_CHECKSUM, &old);
+    }
+    new.check(log)?;
+    if options.abort {
+        give_up(sb, log)?;
+    }
+    if new.io_priority != old.io_priority {
+        volume.journal.set_io_priority(new.io_priority)?;
     }
     if read_only && !sb.is_read_only() {
         become_read_only(sb)?;
@@ -140,6 +151,20 @@ pub(crate) fn reconfigure(
     sb.set_posix_acl(new.has(Flags::ACL));
     mount::configure_journal(volume, &new);
     Ok(())
+}
+
+/// Does what the option `abort` asks for: the journal is given up as after an error, for tests.
+fn give_up(sb: &SuperBlock, log: &Log<'_>) -> Result {
+    let journal = &sb.data().journal;
+    if !journal.has_log() {
+        return Err(log.invalid(fmt!("abort: there is no journal")));
+    }
+    journal.abort(EIO);
+    // Finds that, says so, and sees to it that nothing is written any more.
+    match state::check(sb) {
+        Ok(()) => Err(EINVAL),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Everything was written by the kernel before this is called, and no writer is left.

@@ -27,6 +27,7 @@ use crate::flush::Flushes;
 use crate::group::Descriptors;
 use crate::history::History;
 use crate::options::Flags;
+use crate::options::Resolved;
 use crate::options::Settings;
 use crate::orphan::Orphans;
 use crate::state::State;
@@ -80,6 +81,8 @@ pub(crate) struct Volume {
     /// Ends of I/O that wait for their extents to be converted.
     #[pin]
     pub(crate) conversions: Conversions,
+    /// The options that are in force when the user gives none.
+    pub(crate) defaults: Settings,
     #[pin]
     settings: SpinLock<Settings>,
     /// Data on its way from the device's cache to stable media.
@@ -109,7 +112,7 @@ impl Volume {
         alloc: Allocator,
         super_buffer: Buffer,
         super_offset: usize,
-        settings: Settings,
+        options: Resolved,
         was_clean: bool,
     ) -> Result<Pin<KBox<Self>>> {
         let history = History::new(journal.device());
@@ -123,7 +126,8 @@ impl Volume {
                 alloc,
                 orphans <- Orphans::new(),
                 conversions <- Conversions::new(),
-                settings <- new_spinlock!(settings),
+                defaults: options.defaults,
+                settings <- new_spinlock!(options.settings),
                 flushes: Flushes::new(),
                 history,
                 state: State::new(),

@@ -29,9 +29,9 @@ use pin_init::pin_data;
 use pin_init::pinned_drop;
 
 use crate::context;
+use crate::context::Given;
 use crate::context::Log;
 use crate::context::ParameterTable;
-use crate::context::Value;
 use crate::inode;
 use crate::inode::Inode;
 use crate::inode_cache;
@@ -95,15 +95,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
     /// a reconfiguration.
     fn new_options(purpose: Purpose<'_, Self>) -> Result<Self::Options>;
 
-    /// Takes one option into `options`.
-    ///
-    /// `key` is the number that the parameter was declared with. A message for the user goes to `log`.
-    fn parse_parameter(
-        options: &mut Self::Options,
-        key: u8,
-        value: Value<'_>,
-        log: &Log<'_>,
-    ) -> Result;
+    /// Takes one option into `options`. A message for the user goes to `log`.
+    fn parse_parameter(options: &mut Self::Options, given: &Given<'_>, log: &Log<'_>) -> Result;
 
     /// Reads the device and makes the per-mount data. No inode can exist yet.
     ///

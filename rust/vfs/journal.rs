@@ -35,6 +35,7 @@ use kernel::sync::atomic::Atomic;
 use crate::block_device::BlockDevice;
 use crate::block_device::OpenDevice;
 use crate::recovery::Callbacks;
+pub use crate::recovery::Checksums;
 pub use crate::recovery::Loaded;
 pub use crate::recovery::Recovery;
 use crate::transaction::Credits;
@@ -286,6 +287,24 @@ impl Journal {
                 bindings::jbd2_set_barrier(raw, settings.barrier);
             }
         });
+    }
+
+    /// Sets the I/O priority of the task that commits: a level of the best-effort class, 0 for the first to be
+    /// served to 7 for the last. Nothing happens without a log. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for another level; `EPERM` when the caller may not do that; `ENOMEM`.
+    pub fn set_io_priority(&self, level: u8) -> Result {
+        if level > 7 {
+            return Err(EINVAL);
+        }
+        self.with_log(|raw| {
+            // SAFETY: The journal is valid while in use. It is loaded, so that its task runs until it is
+            // destroyed.
+            to_result(unsafe { bindings::jbd2_set_io_priority(raw, level.into()) })
+        })
+        .unwrap_or(Ok(()))
     }
 
     /// The largest number of blocks that one transaction of one task may ask for.

@@ -155,11 +155,10 @@ impl Recovery {
 
     /// Replays the log, begins a new one, with the features we use, and lets it be written.
     ///
-    /// `checksums` asks for checksums in the log, which a file system with metadata checksums wants.
     /// `wide` asks for block numbers beyond 32 bits. Everything that was read from the device before
     /// may be out of date afterwards. `EBUSY` when somebody holds the contents of a buffer, which the replay
     /// may change.
-    pub fn load(self, checksums: bool, wide: bool) -> Result<Loaded> {
+    pub fn load(self, checksums: Checksums, wide: bool) -> Result<Loaded> {
         let raw = self.raw.as_ptr();
         if any_held(&self.device) {
             return Err(EBUSY);
@@ -184,31 +183,43 @@ impl Drop for Recovery {
     }
 }
 
+/// What of the log has checksums.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checksums {
+    /// Nothing.
+    None,
+    /// Each transaction as a whole, in its commit block: version 1, for file systems without checksums.
+    Transactions,
+    /// Each block: version 3.
+    Blocks,
+}
+
 /// Sets the features of a loaded journal.
 ///
 /// # Safety
 ///
 /// `raw` is a loaded journal.
-unsafe fn set_features(raw: *mut bindings::journal_t, checksums: bool, wide: bool) -> Result {
+unsafe fn set_features(raw: *mut bindings::journal_t, checksums: Checksums, wide: bool) -> Result {
     let mut incompat = bindings::JBD2_FEATURE_INCOMPAT_REVOKE as usize;
-    if checksums {
-        incompat |= bindings::JBD2_FEATURE_INCOMPAT_CSUM_V3 as usize;
+    let mut compat = 0;
+    match checksums {
+        Checksums::None => {}
+        Checksums::Transactions => compat |= bindings::JBD2_FEATURE_COMPAT_CHECKSUM as usize,
+        Checksums::Blocks => incompat |= bindings::JBD2_FEATURE_INCOMPAT_CSUM_V3 as usize,
     }
     if wide {
         incompat |= bindings::JBD2_FEATURE_INCOMPAT_64BIT as usize;
     }
-    // Version 2 of the checksums cannot stand beside version 3, and an asynchronous commit would not
-    // wait for the blocks that the commit block vouches for.
-    let mut clear = bindings::JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT as usize;
-    let mut clear_compat = 0;
-    if checksums {
-        clear |= bindings::JBD2_FEATURE_INCOMPAT_CSUM_V2 as usize;
-        clear_compat |= bindings::JBD2_FEATURE_COMPAT_CHECKSUM as usize;
-    }
+    // The log has one kind of checksums or none, and an asynchronous commit would not wait for the blocks
+    // that the commit block vouches for.
+    let clear = (bindings::JBD2_FEATURE_INCOMPAT_ASYNC_COMMIT
+        | bindings::JBD2_FEATURE_INCOMPAT_CSUM_V2
+        | bindings::JBD2_FEATURE_INCOMPAT_CSUM_V3) as usize;
+    let clear_compat = bindings::JBD2_FEATURE_COMPAT_CHECKSUM as usize;
     // SAFETY: By this function's contract.
     unsafe {
         bindings::jbd2_journal_clear_features(raw, clear_compat, 0, clear);
-        if bindings::jbd2_journal_set_features(raw, 0, 0, incompat) == 0 {
+        if bindings::jbd2_journal_set_features(raw, compat, 0, incompat) == 0 {
             return Err(EINVAL);
         }
     }

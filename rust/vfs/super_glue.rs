@@ -69,7 +69,7 @@ pub(crate) unsafe extern "C" fn fill_super<F: FileSystem>(
         // SAFETY: `sb` is valid and not yet visible to anybody else; nobody else uses the options.
         let (options, log) = unsafe {
             (*sb).s_op = &Vtable::<F>::OPERATIONS;
-            (context::options::<F>(fc), context::log(fc))
+            (context::options::<F>(fc), context::log::<F>(fc, sb))
         };
         // SAFETY: As above.
         let mut new = unsafe { NewSuperBlock::<F>::from_ptr(sb) };

@@ -48,6 +48,7 @@ pub mod kiocb;
 pub mod mapping;
 pub mod memory;
 mod new_inode;
+mod parameter;
 pub mod percpu;
 pub mod random;
 pub mod ratelimit;

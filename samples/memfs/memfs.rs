@@ -29,9 +29,9 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::sync::aref::ARef;
+use vfs::context::Given;
 use vfs::context::Log;
 use vfs::context::ParameterTable;
-use vfs::context::Value;
 use vfs::fs::Backing;
 use vfs::fs::FileSystem;
 use vfs::fs::Purpose;
@@ -86,13 +86,8 @@ impl FileSystem for Memfs {
         })
     }
 
-    fn parse_parameter(
-        options: &mut options::Options,
-        key: u8,
-        value: Value<'_>,
-        log: &Log<'_>,
-    ) -> Result {
-        options.parse(key, value, log)
+    fn parse_parameter(options: &mut options::Options, given: &Given<'_>, log: &Log<'_>) -> Result {
+        options.parse(given, log)
     }
 
     /// Another file system would read its disk here; this one makes it.

@@ -9,6 +9,7 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
+use vfs::context::Given;
 use vfs::context::Log;
 use vfs::context::Parameter;
 use vfs::context::ParameterTable;
@@ -46,14 +47,14 @@ impl Default for Options {
 
 impl Options {
     /// Takes one option. What is wrong with it is told to who mounts.
-    pub(crate) fn parse(&mut self, key: u8, value: Value<'_>, log: &Log<'_>) -> Result {
-        match (key, value) {
+    pub(crate) fn parse(&mut self, given: &Given<'_>, log: &Log<'_>) -> Result {
+        match (given.key, &given.value) {
             (SIZE, Value::Text(text)) => {
                 self.size = parse_size(text.to_bytes())
                     .ok_or_else(|| log.invalid(fmt!("size= wants a number, K, M or G after it")))?;
             }
             (MODE, Value::Number(mode)) => {
-                self.mode = u16::try_from(mode)
+                self.mode = u16::try_from(*mode)
                     .ok()
                     .filter(|mode| *mode & !0o1777 == 0)
                     .ok_or_else(|| log.invalid(fmt!("mode= wants permissions up to 1777")))?;

@@ -2,14 +2,15 @@
 
 /* Mount API. */
 
-void ferrofs_helper_fc_log_error(struct fs_context *fc, const char *message)
+/*
+ * 'e' is an error, 'w' a warning, 'i' news. The kernel log gets the message in
+ * any case: who reads the log of the context is not who looks after the machine.
+ */
+void ferrofs_helper_fc_log(struct fs_context *fc, char level, const char *message)
 {
-	errorfc(fc, "%s", message);
-}
-
-void ferrofs_helper_fc_log_warning(struct fs_context *fc, const char *message)
-{
-	warnfc(fc, "%s", message);
+	if (fc->log.log)
+		logfc(fc->log.log, fc->log.prefix, level, "%s", message);
+	logfc(NULL, fc->log.prefix, level, "%s", message);
 }
 
 /* Messages. */

@@ -15,6 +15,12 @@ int ferrofs_helper_is_handle_aborted(handle_t *handle)
 	return is_handle_aborted(handle);
 }
 
+/* The journal is loaded: its task runs. */
+int ferrofs_helper_jbd2_set_io_priority(journal_t *journal, unsigned int level)
+{
+	return set_task_ioprio(journal->j_task, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, level));
+}
+
 int ferrofs_helper_jbd2_handle_buffer_credits(handle_t *handle)
 {
 	return jbd2_handle_buffer_credits(handle);

@@ -131,7 +131,11 @@ impl Core {
     pub(super) fn remember(&self, run: Freed) {
         if self.waiting.lock().add(run).is_err() {
             // The blocks are free on disk and stay unused until the next mount.
-            pr_warn!("no memory to remember {} freed blocks\n", run.count);
+            pr_warn!(
+                "({}): no memory to remember {} freed blocks\n",
+                self.id(),
+                run.count
+            );
         }
     }
 
@@ -157,7 +161,10 @@ impl Core {
         }
         let length = u64::from(run.count) * self.device.buffer_size() as u64;
         if let Err(error) = self.device.discard(run.position..run.position + length) {
-            pr_warn!("discarding freed blocks fails and is given up: {error:?}\n");
+            pr_warn!(
+                "({}): discarding freed blocks fails and is given up: {error:?}\n",
+                self.id()
+            );
             self.discard.store(false, Relaxed);
         }
     }

@@ -202,7 +202,8 @@ impl Group {
         } else if let Some(summary) = state.summary.as_mut() {
             if let Err(what) = summary.mark_free(bits) {
                 pr_err!(
-                    "group {}: {}\n",
+                    "({}): group {}: {}\n",
+                    core.id(),
                     self.number.get(),
                     crate::error::Shown(what)
                 );

@@ -90,6 +90,17 @@ pub(super) fn refused(
     options: &str,
     errnos: &[Errno],
 ) -> anyhow::Result<()> {
+    refused_for(bench, what, options, errnos, "")
+}
+
+/// The same, and `reason` must be said.
+fn refused_for(
+    bench: &Bench,
+    what: &str,
+    options: &str,
+    errnos: &[Errno],
+    reason: &str,
+) -> anyhow::Result<()> {
     let before = disk_hash(&bench.disk, SIZE)?;
     let said = bench.messages()?.len();
     match bench.try_mount(&bench.fstype, options) {
@@ -109,6 +120,19 @@ pub(super) fn refused(
         .collect();
     anyhow::ensure!(!about.is_empty(), "{what}: refused without a word");
     eprintln!("{what}: {}", about[0].text);
+    if bench.is_ferrofs() {
+        for line in &about {
+            anyhow::ensure!(
+                line.text.contains(bench.device_name()),
+                "{what}: this does not say of which disk it is: {}",
+                line.text
+            );
+        }
+        anyhow::ensure!(
+            about.iter().any(|line| line.text.contains(reason)),
+            "{what}: nothing was said of {reason}"
+        );
+    }
     anyhow::ensure!(
         disk_hash(&bench.disk, SIZE)? == before,
         "{what}: the refused disk was changed"
@@ -197,7 +221,7 @@ pub fn superblocks(bench: &Bench) -> anyhow::Result<()> {
     restore()
 }
 
-/// Features that nobody knows.
+/// Features that nobody knows, and some that only this driver does not know.
 pub fn features(bench: &Bench) -> anyhow::Result<()> {
     bench.expect_broken_disk();
     bench.expect_message(&bench.fstype.clone());
@@ -206,18 +230,16 @@ pub fn features(bench: &Bench) -> anyhow::Result<()> {
     let good = peek(bench, 0, 4096)?;
     let incompatible = u32::from_le_bytes(good[1024 + 0x60..1024 + 0x64].try_into()?);
     change_superblock(bench, 0x60, &(incompatible | 0x4000_0000).to_le_bytes())?;
-    refused(bench, "an unknown incompatible feature", "", NOT_THIS)?;
-    refused(
-        bench,
-        "an unknown incompatible feature, read-only",
-        "ro",
-        NOT_THIS,
-    )?;
+    for options in ["", "ro"] {
+        let what = "an unknown incompatible feature";
+        refused_for(bench, what, options, NOT_THIS, "0x40000000")?;
+    }
     poke(bench, 0, &good)?;
 
     let read_only = u32::from_le_bytes(good[1024 + 0x64..1024 + 0x68].try_into()?);
     change_superblock(bench, 0x64, &(read_only | 0x4000_0000).to_le_bytes())?;
-    refused(bench, "an unknown read-only feature", "", NOT_THIS)?;
+    let what = "an unknown read-only feature";
+    refused_for(bench, what, "", NOT_THIS, "0x40000000")?;
     bench
         .mount_with("ro")
         .context("with an unknown read-only feature")?;
@@ -227,7 +249,21 @@ pub fn features(bench: &Bench) -> anyhow::Result<()> {
         "an unknown read-only feature and read-write"
     );
     bench.umount()?;
-    poke(bench, 0, &good)
+    poke(bench, 0, &good)?;
+    if !bench.is_ferrofs() {
+        return Ok(());
+    }
+
+    // What the format knows and this driver does not has a name.
+    for (offset, bits, name) in [
+        (0x60, incompatible | 0x10000, "encrypt"),
+        (0x64, read_only | 0x200, "bigalloc"),
+    ] {
+        change_superblock(bench, offset, &bits.to_le_bytes())?;
+        refused_for(bench, name, "", NOT_THIS, name)?;
+        poke(bench, 0, &good)?;
+    }
+    Ok(())
 }
 
 /// A disk of which the end is missing.
