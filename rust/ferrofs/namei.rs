@@ -200,8 +200,28 @@ pub(crate) fn discount_subdirectory(dir: &Inode) {
     }
 }
 
-/// `inode` has lost its last name: it goes when the last reference does.
-pub(crate) fn let_go(txn: &Transaction<'_>, inode: &Inode) -> Result {
+/// Takes a name from `inode` with `remove`; [`drop_link`] or [`drop_directory`] is to follow.
+///
+/// What loses its last name goes when the last reference does. It becomes an orphan first, as that may fail: without a
+/// name, and not an orphan, nobody would ever free it.
+pub(crate) fn take_name(
+    txn: &Transaction<'_>,
+    inode: &Inode,
+    remove: impl FnOnce() -> Result,
+) -> Result {
+    let is_last = inode.is_dir() || inode.nlink() <= 1;
+    if is_last {
+        orphan::add(txn, inode)?;
+    }
+    let removed = remove();
+    if removed.is_err() && is_last {
+        orphan::remove(txn, inode)?;
+    }
+    removed
+}
+
+/// `inode` has no name and never had one: it goes when the last reference does.
+fn let_go(txn: &Transaction<'_>, inode: &Inode) -> Result {
     orphan::add(txn, inode)?;
     inode::update(txn, inode)
 }
@@ -440,12 +460,12 @@ pub(crate) fn unlink(dir: &Inode, dentry: Positive<'_, Ferrofs>) -> Result {
         dir,
         credits::change_entry(dir) + credits::change_inode() + credits::orphan(),
     )?;
-    remove(&txn, dir, name, found)?;
+    take_name(&txn, inode, || remove(&txn, dir, name, found))?;
     drop_link(&txn, inode)?;
     txn.stop()
 }
 
-/// `inode`, which is no directory, has lost a name.
+/// `inode`, which is no directory, has lost a name by [`take_name`].
 pub(crate) fn drop_link(txn: &Transaction<'_>, inode: &Inode) -> Result {
     inode.touch_ctime();
     if inode.nlink() == 0 {
@@ -457,11 +477,7 @@ pub(crate) fn drop_link(txn: &Transaction<'_>, inode: &Inode) -> Result {
     } else {
         inode.drop_nlink();
     }
-    if inode.nlink() == 0 {
-        let_go(txn, inode)
-    } else {
-        inode::update(txn, inode)
-    }
+    inode::update(txn, inode)
 }
 
 /// Makes sure that `dir` has no names in it.
@@ -480,7 +496,7 @@ pub(crate) fn check_empty(dir: &Inode) -> Result {
     }
 }
 
-/// The directory `victim` has lost its name in a transaction on its parent.
+/// The directory `victim` has lost its name by [`take_name`], in a transaction on its parent.
 pub(crate) fn drop_directory(txn: &Transaction<'_>, victim: &Inode) -> Result {
     if victim.nlink() > 2 {
         pr_warn!(
@@ -495,7 +511,7 @@ pub(crate) fn drop_directory(txn: &Transaction<'_>, victim: &Inode) -> Result {
     // What is left of it is not to be read any more, not even through an open file.
     victim.set_size(0);
     victim.touch_ctime();
-    let_go(txn, victim)
+    inode::update(txn, victim)
 }
 
 pub(crate) fn rmdir(dir: &Inode, dentry: Positive<'_, Ferrofs>) -> Result {
@@ -507,7 +523,7 @@ pub(crate) fn rmdir(dir: &Inode, dentry: Positive<'_, Ferrofs>) -> Result {
         dir,
         credits::change_entry(dir) + credits::change_inode() + credits::orphan(),
     )?;
-    remove(&txn, dir, name, found)?;
+    take_name(&txn, victim, || remove(&txn, dir, name, found))?;
     drop_directory(&txn, victim)?;
     discount_subdirectory(dir);
     inode::update(&txn, dir)?;

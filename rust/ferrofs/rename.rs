@@ -149,7 +149,7 @@ fn replace(
             if inode.is_dir() {
                 namei::check_empty(target)?;
             }
-            Some(found)
+            Some((target, found))
         }
         None if moves_directory => {
             namei::check_room_for_subdirectory(to.dir)?;
@@ -195,7 +195,9 @@ fn replace(
             // First what may find no space.
             match replaced {
                 None => namei::enter(&txn, to.dir, to.name, inode),
-                Some(found) => to.set(&txn, found, inode),
+                Some((target, found)) => {
+                    namei::take_name(&txn, target, || to.set(&txn, found, inode))
+                }
             }
         })();
         if let Err(error) = result {
