@@ -339,26 +339,33 @@ fn open_journal(sb: &SuperBlock) -> Result {
     }
     let inode = inode::get_journal(sb, number)?;
     let listener: Arc<dyn vfs::journal::CommitListener> = volume.alloc.commit_listener();
-    let recovery = Recovery::from_inode(inode, listener)?;
-    let needed = volume.layout.features.incompat(Incompat::RECOVER);
-    let mut recovery = recovery;
-    if needed {
+    // The log's own messages say what is wrong with it, and not where it is.
+    let unusable = |error: &Error| {
+        pr_err!(
+            "({}): inode #{}: the journal cannot be opened: {:?}\n",
+            sb.id().to_str().unwrap_or("?"),
+            number.get(),
+            error
+        )
+    };
+    let mut recovery = Recovery::from_inode(inode, listener).inspect_err(unusable)?;
+    if volume.layout.features.incompat(Incompat::RECOVER) {
         pr_info!(
             "({}): replaying the journal\n",
             sb.id().to_str().unwrap_or("?")
         );
     } else {
-        recovery.wipe(!sb.is_read_only())?;
+        recovery.wipe(!sb.is_read_only()).inspect_err(unusable)?;
     }
     let features = &volume.layout.features;
-    let mut loaded = recovery.load(
-        match settings.has(Flags::JOURNAL_CHECKSUM) {
-            true if features.ro_compat(RoCompat::METADATA_CSUM) => Checksums::Blocks,
-            true => Checksums::Transactions,
-            false => Checksums::None,
-        },
-        features.incompat(Incompat::SIXTY_FOUR_BIT),
-    )?;
+    let checksums = match settings.has(Flags::JOURNAL_CHECKSUM) {
+        true if features.ro_compat(RoCompat::METADATA_CSUM) => Checksums::Blocks,
+        true => Checksums::Transactions,
+        false => Checksums::None,
+    };
+    let mut loaded = recovery
+        .load(checksums, features.incompat(Incompat::SIXTY_FOUR_BIT))
+        .inspect_err(unusable)?;
     let recorded = loaded.recorded_error();
     if recorded.is_err() {
         loaded.clear_error()?;

@@ -4,14 +4,14 @@
 
 use crate::bench::Bench;
 use crate::command::must;
-use crate::tests::broken::debugfs_number;
-use crate::tests::broken::inode_place;
 use crate::tests::broken::peek;
-use crate::tests::broken::place_of;
 use crate::tests::broken::poke;
 use crate::tests::broken::prepare;
 use crate::tests::broken::refused;
 use crate::tests::broken::NOT_THIS;
+use crate::tests::checksums::debugfs_number;
+use crate::tests::checksums::inode_place;
+use crate::tests::checksums::place_of;
 use rustix::io::Errno;
 use std::fs;
 use std::fs::File;

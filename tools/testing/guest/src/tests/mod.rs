@@ -5,6 +5,7 @@
 mod attributes;
 mod broken;
 mod calls;
+mod checksums;
 mod contents;
 mod dead_journal;
 mod direct;
@@ -331,7 +332,7 @@ pub fn all() -> &'static [Test] {
             "checksums",
             300,
             "a wrong byte in a block of each kind",
-            broken::checksums,
+            checksums::checksums,
         ),
         test(
             "last-blocks",
