@@ -8,14 +8,48 @@ use crate::kernel_log::KernelLog;
 use crate::kernel_log::Line;
 use anyhow::Context;
 
-/// Loads the module at `path`, unless it is loaded already; gives what its KUnit suites said.
-pub fn load(path: &str) -> anyhow::Result<Ktap> {
+/// KUnit suites that the module has at least, on a kernel that runs them.
+const SUITES: &[&str] = &[
+    "ferrofs_extent_status",
+    "vfs_block_state",
+    "vfs_iomap",
+    "vfs_kiocb",
+];
+
+/// Whether this is the debug kernel, which runs KUnit suites when a module is loaded.
+fn is_debug_kernel() -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
+    Ok(text.contains("User Mode Linux"))
+}
+
+/// Loads the module at `path`, unless it is loaded already; gives what its KUnit suites said when it was loaded.
+///
+/// On the debug kernel it is an error when one of [`SUITES`] said nothing.
+pub fn load_tested(path: &str) -> anyhow::Result<Ktap> {
+    let Some(ktap) = load(path)? else {
+        return Ok(Ktap::default());
+    };
+    if is_debug_kernel()? {
+        let missing: Vec<_> = SUITES
+            .iter()
+            .filter(|name| !ktap.suites.iter().any(|suite| suite == *name))
+            .collect();
+        anyhow::ensure!(
+            missing.is_empty(),
+            "these KUnit suites did not run: {missing:?}"
+        );
+    }
+    Ok(ktap)
+}
+
+/// Loads the module at `path` and gives what its KUnit suites said; nothing when it is loaded already.
+pub fn load(path: &str) -> anyhow::Result<Option<Ktap>> {
     let name = std::path::Path::new(path)
         .file_stem()
         .and_then(|stem| stem.to_str())
         .context("the module's path has no name")?;
     if is_loaded(name)? {
-        return Ok(Ktap::default());
+        return Ok(None);
     }
     let depends = must("modinfo", &["-F", "depends", path])?;
     for dependency in depends.trim().split(',').filter(|name| !name.is_empty()) {
@@ -38,7 +72,7 @@ pub fn load(path: &str) -> anyhow::Result<Ktap> {
         "loading the module made the kernel complain:\n{}",
         complaints.join("\n")
     );
-    Ktap::parse(&lines)
+    Ktap::parse(&lines).map(Some)
 }
 
 /// Removes the module, which must leave no complaint.
@@ -76,6 +110,8 @@ fn is_taint_note(line: &Line) -> bool {
 /// The results of KUnit suites.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ktap {
+    /// The names of the suites that ran to their end.
+    pub suites: Vec<String>,
     /// Cases that passed.
     pub passed: usize,
     /// Cases that were skipped.
@@ -98,6 +134,7 @@ impl Ktap {
                     .with_context(|| format!("a KTAP plan reads {text:?}"))?;
             }
             if !indented {
+                result.suites.extend(suite_name(text));
                 continue;
             }
             if let Some(case) = text.strip_prefix("not ok ") {
@@ -117,6 +154,14 @@ impl Ktap {
         );
         Ok(result)
     }
+}
+
+/// The name in the result of a suite: "ok 1 NAME", or "not ok".
+fn suite_name(text: &str) -> Option<String> {
+    let result = text.strip_prefix("not ").unwrap_or(text);
+    let (number, name) = result.strip_prefix("ok ")?.split_once(' ')?;
+    number.parse::<u32>().ok()?;
+    Some(name.split(" #").next()?.into())
 }
 
 #[cfg(test)]
@@ -139,6 +184,7 @@ mod tests {
         let ktap = Ktap::parse(&log(text)).unwrap();
         assert_eq!((ktap.passed, ktap.skipped), (1, 1));
         assert_eq!(ktap.failed, ["2 insert"]);
+        assert_eq!(ktap.suites, ["maps"]);
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<bool> {
     if options.common.fstype != REFERENCE {
         let path = std::env::var("FERROFS_KO")
             .context("FERROFS_KO is not set: run this in a guest, by tools/vm")?;
-        let ktap = module::load(&path)?;
+        let ktap = module::load_tested(&path)?;
         for case in &ktap.failed {
             println!("not ok kunit: {case}");
             failures += 1;
