@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's own view of a write: Dirty and Writeback in /proc/meminfo, and the tracepoints of writeback, block and
-//! jbd2.
+//! The kernel's own view of a write: dirty pages as /proc/meminfo, /proc/vmstat and the disk's BDI count them, and the
+//! tracepoints of writeback, block and jbd2.
 
 use crate::bench::Bench;
 use anyhow::Context;
@@ -23,6 +23,53 @@ pub fn meminfo(name: &str) -> anyhow::Result<u64> {
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .with_context(|| format!("there is no {name} in /proc/meminfo"))
+}
+
+/// What the kernel counts as dirty or as being written, in KiB.
+#[derive(Debug)]
+struct Unsaved {
+    /// Of the whole machine, in /proc/meminfo.
+    machine: u64,
+    /// The same in /proc/vmstat.
+    pages: u64,
+    /// Of the disk.
+    disk: u64,
+}
+
+impl Unsaved {
+    fn now(bench: &Bench) -> anyhow::Result<Unsaved> {
+        const PAGE: u64 = 4;
+        let vmstat = fs::read_to_string("/proc/vmstat").context("reading /proc/vmstat")?;
+        let pages = |name| counter(&vmstat, name);
+        let path = format!("/sys/block/{}/dev", bench.device_name());
+        let number = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let path = format!("/sys/kernel/debug/bdi/{}/stats", number.trim());
+        let bdi = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let disk = |name| counter(&bdi, name);
+        Ok(Unsaved {
+            machine: meminfo("Dirty")? + meminfo("Writeback")?,
+            pages: (pages("nr_dirty")? + pages("nr_writeback")?) * PAGE,
+            disk: disk("BdiReclaimable:")? + disk("BdiWriteback:")?,
+        })
+    }
+
+    /// All counts with their names.
+    fn each(&self) -> [(&str, u64); 3] {
+        [
+            ("Dirty and Writeback", self.machine),
+            ("nr_dirty and nr_writeback", self.pages),
+            ("BdiReclaimable and BdiWriteback", self.disk),
+        ]
+    }
+}
+
+/// The number behind `name` in a text of such lines.
+fn counter(text: &str, name: &str) -> anyhow::Result<u64> {
+    text.lines()
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .find(|(first, _)| *first == name)
+        .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok())
+        .with_context(|| format!("there is no {name} in:\n{text}"))
 }
 
 /// Tracepoints that are on while this lives.
@@ -79,28 +126,36 @@ pub const EVENTS: [&str; 7] = [
     "block/block_bio_queue",
 ];
 
-/// Dirty rises with a write and falls when the flusher has done its work; the tracepoints name the inode, the device
-/// and the reason.
+/// The counts of dirty pages rise with a write and fall when the flusher has done its work; the tracepoints name the
+/// inode, the device and the reason.
 pub fn accounting(bench: &Bench) -> anyhow::Result<()> {
     bench.format(&[])?;
     bench.mount()?;
     rustix::fs::sync();
     let trace = Trace::start(&EVENTS)?;
-    let before = meminfo("Dirty")?;
+    let before = Unsaved::now(bench)?;
     let mut file = File::create(bench.path("file"))?;
     let size = 64 << 20;
     file.write_all(&vec![7; size]).context("writing")?;
-    let risen = meminfo("Dirty")? + meminfo("Writeback")?;
-    anyhow::ensure!(
-        risen > before + 32 * 1024,
-        "64 MiB were written, and Dirty went from {before} to {risen} KiB"
-    );
+    let risen = Unsaved::now(bench)?;
     rustix::fs::sync();
-    let fallen = meminfo("Dirty")?;
-    anyhow::ensure!(
-        fallen < before + 4 * 1024,
-        "{fallen} KiB are dirty after sync"
-    );
+    let fallen = Unsaved::now(bench)?;
+    eprintln!("before: {before:?}, written: {risen:?}, after sync: {fallen:?}");
+    let counts = before
+        .each()
+        .into_iter()
+        .zip(risen.each())
+        .zip(fallen.each());
+    for (((name, before), (_, risen)), (_, fallen)) in counts {
+        anyhow::ensure!(
+            risen > before + 32 * 1024,
+            "64 MiB were written, and {name} went from {before} to {risen} KiB"
+        );
+        anyhow::ensure!(
+            fallen < before + 4 * 1024,
+            "{name}: {fallen} KiB after sync, {before} before the write"
+        );
+    }
     let inode = file.metadata()?.ino();
     drop(file);
 
