@@ -5,6 +5,9 @@
 //! The end of each write of data gets a number, and the inode keeps the last one of its own. A flush that begins when
 //! the last number is N brings everything up to N to stable media. So whoever syncs a file whose last write is older
 //! than the last flush, whoever asked for that one, need not flush again.
+//!
+//! Without a log, metadata is written by whoever syncs, and goes by the same rule with numbers of its own: those of its
+//! changes.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::AcqRel;
@@ -12,6 +15,7 @@ use core::sync::atomic::Ordering::Acquire;
 
 use kernel::prelude::*;
 
+use crate::inode;
 use crate::options::Flags;
 use crate::Inode;
 use crate::SuperBlock;
@@ -22,6 +26,8 @@ pub(crate) struct Flushes {
     written: AtomicU64,
     /// Writes up to this number are on stable media.
     flushed: AtomicU64,
+    /// Changes of metadata without a log, up to this number less one, are on stable media.
+    metadata: AtomicU64,
 }
 
 /// A moment: what was written before it.
@@ -35,6 +41,7 @@ impl Flushes {
             // So that the first to ask gets a flush: what is in the device's cache at a mount is not known.
             written: AtomicU64::new(1),
             flushed: AtomicU64::new(0),
+            metadata: AtomicU64::new(0),
         }
     }
 
@@ -100,15 +107,45 @@ fn flush_until(sb: &SuperBlock, moment: Moment) -> Result {
     Ok(())
 }
 
-/// Brings all that has arrived at the device to stable media, metadata that was written without a journal as well,
-/// unless flushes are not wanted. Sleeps.
-pub(crate) fn flush(sb: &SuperBlock) -> Result {
+/// Brings all that has arrived at the device to stable media; `false` when flushes are not wanted. Sleeps.
+fn flush(sb: &SuperBlock) -> Result<bool> {
     let volume = sb.data();
     if !volume.settings().has(Flags::BARRIER) {
-        return Ok(());
+        return Ok(false);
     }
     let begun = volume.flushes.now();
     volume.journal.device().flush()?;
     volume.flushes.flushed(begun);
+    Ok(true)
+}
+
+/// Brings the data of `inode` that has arrived at the device and all metadata to stable media, on a mount without a
+/// log. Sleeps.
+pub(crate) fn sync_unlogged(inode: &Inode) -> Result {
+    let last = Moment(inode.data().flush.0.load(Acquire));
+    sync_unlogged_until(inode.sb(), last, Some(inode))
+}
+
+/// The same for the data of all inodes.
+pub(crate) fn sync_all_unlogged(sb: &SuperBlock) -> Result {
+    sync_unlogged_until(sb, sb.data().flushes.now(), None)
+}
+
+fn sync_unlogged_until(sb: &SuperBlock, data: Moment, inode: Option<&Inode>) -> Result {
+    let volume = sb.data();
+    // Asked for before anything is written: what changes meanwhile may be written or not. With the first change as
+    // number 1, the first to ask gets a flush.
+    let changes = volume.journal.unlogged_changes().saturating_add(1);
+    let is_new = changes > volume.flushes.metadata.load(Acquire);
+    if is_new {
+        // First that one, which tells whether it failed.
+        if let Some(inode) = inode {
+            inode::write(inode, true)?;
+        }
+        volume.journal.device().sync_buffers()?;
+    }
+    if (is_new || volume.flushes.is_needed(data)) && flush(sb)? {
+        volume.flushes.metadata.fetch_max(changes, AcqRel);
+    }
     Ok(())
 }

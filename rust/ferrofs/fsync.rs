@@ -7,7 +7,6 @@ use kernel::prelude::*;
 use vfs::file;
 
 use crate::flush;
-use crate::inode;
 use crate::state;
 use crate::Inode;
 
@@ -41,9 +40,7 @@ pub(crate) fn sync(inode: &Inode, data_only: bool) -> Result {
     let volume = inode.sb().data();
     let journal = &volume.journal;
     if !journal.has_log() {
-        inode::write(inode, true)?;
-        journal.device().sync_buffers()?;
-        return flush::flush(inode.sb());
+        return flush::sync_unlogged(inode);
     }
     let begun = volume.flushes.now();
     let tid = if data_only {

@@ -66,8 +66,7 @@ pub(crate) fn sync(sb: &SuperBlock, wait: bool) -> Result {
             volume.flushes.flushed(begun);
         }
     } else if !volume.journal.has_log() {
-        sb.sync_device()?;
-        return flush::flush(sb);
+        return flush::sync_all_unlogged(sb);
     }
     flush::flush_all(sb)
 }

@@ -116,6 +116,7 @@ pub struct Journal {
     raw: Atomic<*mut bindings::journal_t>,
     callbacks: Atomic<*mut Callbacks>,
     users: Atomic<usize>,
+    unlogged_changes: Atomic<u64>,
     device: ManuallyDrop<OpenDevice>,
 }
 
@@ -161,6 +162,7 @@ impl Journal {
             raw: Atomic::new(ptr::null_mut()),
             callbacks: Atomic::new(ptr::null_mut()),
             users: Atomic::new(0),
+            unlogged_changes: Atomic::new(0),
             device: ManuallyDrop::new(device),
         }
     }
@@ -262,6 +264,19 @@ impl Journal {
     /// Whether the journal is open and has a log.
     pub fn has_log(&self) -> bool {
         self.with_log(|_| ()).is_some()
+    }
+
+    /// How often a block was changed without a log.
+    ///
+    /// Who has this number, and then has the [buffers of the device
+    /// written](BlockDevice::sync_buffers), knows that these changes have arrived at the device.
+    pub fn unlogged_changes(&self) -> u64 {
+        self.unlogged_changes.load(Acquire)
+    }
+
+    /// A block was changed without a log: it is dirty by now.
+    pub(crate) fn note_unlogged_change(&self) {
+        self.unlogged_changes.fetch_add(1, Full);
     }
 
     /// Starts a transaction that may change as many blocks as `credits` says, or joins the one that this

@@ -479,6 +479,9 @@ impl<S: Seal> Drop for BufferMut<'_, S> {
                 ));
             }
             self.buffer.unlock_exclusive();
+            if transaction.handle.is_null() {
+                transaction.journal().note_unlogged_change();
+            }
             if transaction.handle.is_null() && transaction.sync.get() {
                 result = to_result(bindings::sync_dirty_buffer(head));
             }

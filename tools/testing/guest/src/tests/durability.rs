@@ -43,19 +43,42 @@ enum Expected {
     EarlyCommit,
     /// A write through the cache, where the disk can do that; else a flush.
     WriteThrough,
+    /// Nothing, for only times are new. Without a journal nobody knows, and they are flushed as all else.
+    TimesLeftOut,
+    /// A commit, for times that the step before has left out. Without a journal it has not.
+    TimesOnly,
+}
+
+/// The kind of disk and mount that flushes are counted on.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    /// The file system has a journal.
+    journal: bool,
+    /// Flushes are wanted.
+    barrier: bool,
+    /// The disk can write through its cache.
+    fua: bool,
 }
 
 impl Expected {
-    /// The number of flushes of a disk that can write through its cache, or cannot. The commit block of a journal goes
-    /// behind one flush, and is followed by another if it cannot be written through.
-    fn flushes(self, fua: bool) -> u64 {
+    /// The number of flushes. The commit block of a journal goes behind one flush, and is followed by another if it
+    /// cannot be written through. Without a journal one flush does for data and metadata.
+    fn flushes(self, setup: Setup) -> u64 {
+        if !setup.barrier {
+            return 0;
+        }
+        let commit = match setup {
+            Setup { journal: false, .. } | Setup { fua: true, .. } => 1,
+            _ => 2,
+        };
         match self {
             Expected::Nothing => 0,
             Expected::Flush => 1,
-            Expected::Commit | Expected::EarlyCommit if fua => 1,
-            Expected::Commit | Expected::EarlyCommit => 2,
-            Expected::WriteThrough if fua => 0,
-            Expected::WriteThrough => 1,
+            Expected::Commit | Expected::EarlyCommit => commit,
+            Expected::WriteThrough => u64::from(!setup.fua),
+            Expected::TimesLeftOut => u64::from(!setup.journal),
+            Expected::TimesOnly if setup.journal => commit,
+            Expected::TimesOnly => 0,
         }
     }
 }
@@ -76,22 +99,63 @@ const MSYNC: &str = "import mmap, os, sys\n\
     m = mmap.mmap(fd, 8192)\n\
     m[0:4] = b'data'\nm.flush()\n";
 
-/// Counts the flushes of each way to stable media, with barriers and without.
+/// Counts the flushes of each way to stable media, with barriers and without, with a journal and without.
 pub fn durability(bench: &Bench) -> anyhow::Result<()> {
-    for (options, barrier) in [
-        ("commit=300", true),
-        ("commit=300,nobarrier", false),
-        ("commit=300,barrier=0", false),
+    let path = format!("/sys/block/{}/queue/fua", bench.device_name());
+    let fua = fs::read_to_string(path).is_ok_and(|text| text.trim() == "1");
+    // No commit but those that are asked for.
+    for (journal, options, barrier) in [
+        (true, "commit=300", true),
+        (true, "commit=300,nobarrier", false),
+        (true, "commit=300,barrier=0", false),
+        (false, "", true),
+        (false, "nobarrier", false),
     ] {
-        bench.format(&["-b", "4096", "256M"])?;
+        let feature = if journal {
+            "has_journal"
+        } else {
+            "^has_journal"
+        };
+        bench.format(&["-b", "4096", "-O", feature, "256M"])?;
         bench.mount_with(options)?;
-        count_all(bench, barrier).with_context(|| options)?;
+        let setup = Setup {
+            journal,
+            barrier,
+            fua,
+        };
+        count_all(bench, setup).with_context(|| format!("{feature}, {options:?}"))?;
+        bench.umount()?;
+    }
+    intervals(bench)
+}
+
+/// Changes reach the disk by themselves after as many seconds as `commit=` says, and not before.
+fn intervals(bench: &Bench) -> anyhow::Result<()> {
+    if !bench.is_ferrofs() {
+        // It fills the inode tables meanwhile, which takes commits as well.
+        return Ok(());
+    }
+    bench.format(&["256M"])?;
+    let trace = Trace::start(&["jbd2/jbd2_start_commit"])?;
+    // The default is 5 s. The kernel rounds up to full seconds.
+    for (options, wait, commits) in [("commit=1", 4, true), ("commit=300", 8, false)] {
+        bench.mount_with(options)?;
+        rustix::fs::syncfs(File::open(&bench.dir)?)?;
+        trace.clear()?;
+        fs::create_dir(bench.path(options))?;
+        std::thread::sleep(Duration::from_secs(wait));
+        let lines = trace.read()?;
+        anyhow::ensure!(
+            lines.is_empty() != commits,
+            "{options}: after {wait} s there were {} commits",
+            lines.len()
+        );
         bench.umount()?;
     }
     Ok(())
 }
 
-fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
+fn count_all(bench: &Bench, setup: Setup) -> anyhow::Result<()> {
     let path = bench.path("file");
     let name = text(&path);
     let file = OpenOptions::new()
@@ -136,7 +200,7 @@ fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
         ),
         (
             "fsync after that, which has the times to store",
-            Expected::Commit,
+            Expected::TimesOnly,
             Box::new(|| Ok(file.sync_all()?)),
         ),
         (
@@ -149,7 +213,7 @@ fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
         ),
         (
             "fdatasync of a change of times",
-            Expected::Nothing,
+            Expected::TimesLeftOut,
             Box::new(|| {
                 let time = Timespec {
                     tv_sec: 1_000_000,
@@ -165,7 +229,7 @@ fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
         ),
         (
             "fsync of a change of times",
-            Expected::Commit,
+            Expected::TimesOnly,
             Box::new(|| Ok(file.sync_all()?)),
         ),
         (
@@ -239,19 +303,18 @@ fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
             }),
         ),
     ];
-    let fua = fs::read_to_string(format!("/sys/block/{}/queue/fua", bench.device_name()))
-        .is_ok_and(|text| text.trim() == "1");
     let trace = Trace::start(&["block/block_bio_queue", "jbd2/jbd2_start_commit"])?;
     for (what, expected, work) in &steps {
         trace.clear()?;
         let before = flushes(bench)?;
         work().with_context(|| what.to_string())?;
         let count = flushes(bench)? - before;
-        let right = if barrier { expected.flushes(fua) } else { 0 };
+        let right = expected.flushes(setup);
         eprintln!("{what}: {count} flushes");
         // The kernel's ext4 flushes when it does not know better.
-        let early = *expected == Expected::EarlyCommit && count == right + 1;
-        let fine = count == right || (barrier && (early || (!bench.is_ferrofs() && count > right)));
+        let early = *expected == Expected::EarlyCommit && setup.journal && count == right + 1;
+        let fine =
+            count == right || (setup.barrier && (early || (!bench.is_ferrofs() && count > right)));
         anyhow::ensure!(
             fine,
             "{what} made {count} flushes instead of {right}:\n{}",
@@ -260,7 +323,7 @@ fn count_all(bench: &Bench, barrier: bool) -> anyhow::Result<()> {
     }
     drop((steps, trace));
     drop(file);
-    forgotten(bench, barrier)
+    forgotten(bench, setup.barrier)
 }
 
 /// A file whose data has left memory and not the disk's cache is flushed when somebody opens and syncs it again.
