@@ -88,16 +88,6 @@ impl<'a, F: FileSystem> Attributes<'a, F> {
         self.has(bindings::ATTR_GID)
     }
 
-    /// Whether the access time changes.
-    pub fn changes_atime(&self) -> bool {
-        self.has(bindings::ATTR_ATIME)
-    }
-
-    /// Whether this is a `truncate` on behalf of `open(2)` with `O_TRUNC`.
-    pub fn is_open_truncate(&self) -> bool {
-        self.has(bindings::ATTR_OPEN)
-    }
-
     /// Makes a change of size change the modification and change times too, as POSIX wants it of
     /// every `truncate`. That leaves it to the file system, `open` with `O_TRUNC` does not.
     pub fn touch_times(&mut self) {

@@ -129,21 +129,6 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// Starts reading `block` if it is not in memory, and does not wait. Errors show when it is read.
-    pub fn prefetch(device: &BlockDevice, block: u64) {
-        let Ok(buffer) = Unread::get(device, block) else {
-            return;
-        };
-        let head = buffer.head.as_ptr();
-        // SAFETY: `buffer` owns a reference. A buffer that lost its up-to-date flag to a failed write may
-        // have readers of its contents; those have the error flag set before (see `bh_end_write()`).
-        unsafe {
-            if bindings::buffer_uptodate(head) == 0 && bindings::buffer_write_io_error(head) == 0 {
-                bindings::bh_readahead(head, bindings::metadata_read_flags());
-            }
-        }
-    }
-
     /// The number of the block.
     pub fn block(&self) -> u64 {
         // SAFETY: The field does not change while there are references.

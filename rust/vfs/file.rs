@@ -80,12 +80,6 @@ impl Opening<'_> {
         self.file
     }
 
-    /// Whether it is opened for writing.
-    pub fn is_writable(&self) -> bool {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::file_is_writable(self.file) }
-    }
-
     /// Writes into `buffer` where the mount that the file is opened through is mounted, as the calling task sees
     /// it, and returns the part of `buffer` that holds it. Does not sleep.
     ///

@@ -239,12 +239,6 @@ impl<F: FileSystem> Inode<F> {
         self.mode() & S_IFMT == S_IFREG
     }
 
-    /// Whether it is a symbolic link.
-    #[inline]
-    pub fn is_symlink(&self) -> bool {
-        self.mode() & S_IFMT == S_IFLNK
-    }
-
     /// The owner, as the file system's user namespace numbers users.
     pub fn uid(&self) -> u32 {
         // SAFETY: The inode is valid.

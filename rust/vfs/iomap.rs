@@ -36,11 +36,6 @@ impl Request {
         self.0 & bindings::IOMAP_WRITE != 0
     }
 
-    /// The question is for the answer's sake: seek, fiemap and the like.
-    pub fn is_report(self) -> bool {
-        self.0 & bindings::IOMAP_REPORT != 0
-    }
-
     /// It is for direct I/O.
     pub fn is_direct(self) -> bool {
         self.0 & bindings::IOMAP_DIRECT != 0

@@ -322,22 +322,6 @@ impl Journal {
         .unwrap_or(Ok(()))
     }
 
-    /// The largest number of blocks that one transaction of one task may ask for.
-    pub fn max_credits(&self) -> u32 {
-        // The journal keeps its own bookkeeping blocks off; see jbd2_max_user_trans_buffers().
-        self.with_log(|raw| {
-            // SAFETY: The journal is valid while in use; the limits are set when it is made.
-            let (max, overhead) = unsafe {
-                (
-                    (*raw).j_max_transaction_buffers,
-                    (*raw).j_transaction_overhead_buffers,
-                )
-            };
-            u32::try_from(max - overhead).unwrap_or(0)
-        })
-        .unwrap_or(u32::MAX)
-    }
-
     /// Stops all journalling for ever: transactions end with `EROFS`, nothing more is committed.
     ///
     /// `error` is recorded in the log, for the next mount and for fsck.
@@ -414,15 +398,6 @@ impl Journal {
             unsafe { bindings::jbd2_trans_will_send_data_barrier(raw, tid.0) != 0 }
         })
         .unwrap_or(false)
-    }
-
-    /// Commits the running transaction and waits for it. Sleeps.
-    pub fn force_commit(&self) -> Result {
-        self.with_log(|raw| {
-            // SAFETY: The journal is valid while in use.
-            to_result(unsafe { bindings::jbd2_journal_force_commit(raw) })
-        })
-        .unwrap_or(Ok(()))
     }
 
     /// Keeps new transactions from starting and waits for the open ones; for freezing. Must be followed

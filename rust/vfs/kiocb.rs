@@ -23,7 +23,6 @@ const RWF_DSYNC: u32 = 0x02;
 const RWF_NOWAIT: u32 = 0x08;
 const RWF_APPEND: u32 = 0x10;
 const RWF_ATOMIC: u32 = 0x40;
-const RWF_DONTCACHE: u32 = 0x80;
 
 /// Takes a result as kernel functions return it: a count, or a negated error number.
 pub(crate) fn count_result(ret: isize) -> Result<usize> {
@@ -124,11 +123,6 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     /// Whether the data must be on stable media when it ends.
     pub fn is_dsync(&self) -> bool {
         self.has(RWF_DSYNC)
-    }
-
-    /// Whether what it leaves in the page cache need not stay there.
-    pub fn is_dontcache(&self) -> bool {
-        self.has(RWF_DONTCACHE)
     }
 
     /// Whether it must be done in one piece or not at all.
@@ -293,12 +287,6 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     pub fn write_sync(&mut self, count: usize) -> Result<usize> {
         // SAFETY: By the type invariants.
         count_result(unsafe { bindings::generic_write_sync(self.as_ptr(), count as isize) })
-    }
-
-    /// Drops pages of the page cache that a direct write of `count` bytes made stale.
-    pub fn invalidate_after_direct_write(&mut self, count: usize) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::kiocb_invalidate_post_direct_write(self.as_ptr(), count) };
     }
 }
 

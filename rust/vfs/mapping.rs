@@ -35,13 +35,6 @@ impl<F: FileSystem> SuperBlock<F> {
         unsafe { (*self.as_ptr()).s_maxbytes as u64 }
     }
 
-    /// Whether the device has a volatile write cache.
-    pub fn device_has_write_cache(&self) -> bool {
-        self.bdev()
-            // SAFETY: The device is open while the super block lives.
-            .is_some_and(|bdev| unsafe { bindings::bdev_write_cache(bdev.as_ptr()) })
-    }
-
     /// Alignment in file and length that direct I/O needs; one if there is no device.
     pub fn device_block_size(&self) -> u32 {
         self.bdev()
@@ -166,26 +159,6 @@ impl<F: FileSystem> Inode<F> {
         }
     }
 
-    /// Drops all folios that touch `start..end`, written ones too, and unmaps them. Sleeps.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if one could not be dropped.
-    pub fn invalidate_pages(&self, start: u64, end: u64) -> Result {
-        if start >= end {
-            return Ok(());
-        }
-        let shift = bindings::PAGE_SHIFT;
-        // SAFETY: The inode is valid.
-        to_result(unsafe {
-            bindings::invalidate_inode_pages2_range(
-                self.mapping_ptr(),
-                (start >> shift) as usize,
-                ((end - 1) >> shift) as usize,
-            )
-        })
-    }
-
     /// Waits until no direct I/O is in flight. The inode's lock keeps new ones out. Sleeps.
     pub fn wait_for_direct_io(&self) {
         // SAFETY: The inode is valid.
@@ -245,11 +218,5 @@ impl<F: FileSystem> NewInode<F> {
     pub fn allow_large_folios(&self) {
         // SAFETY: The inode is valid and not yet in use by anybody else.
         unsafe { bindings::mapping_set_large_folios(self.mapping_ptr()) };
-    }
-
-    /// Has each folio of the page cache be at least `1 << order` pages large.
-    pub fn set_min_folio_order(&self, order: u32) {
-        // SAFETY: The inode is valid and not yet in use by anybody else.
-        unsafe { bindings::mapping_set_folio_min_order(self.mapping_ptr(), order) };
     }
 }

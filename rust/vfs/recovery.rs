@@ -125,22 +125,6 @@ impl Recovery {
         Ok(recovery)
     }
 
-    /// Takes `blocks` blocks of `device` from `start` on as the log. The blocks have the device's buffer
-    /// size; the log must lie on the device that the file system lives on.
-    pub fn from_range(
-        device: OpenDevice,
-        start: u64,
-        blocks: u32,
-        listener: Arc<dyn CommitListener>,
-    ) -> Result<Self> {
-        let blocks = i32::try_from(blocks).map_err(|_| EINVAL)?;
-        let (bdev, size) = (device.as_ptr(), device.buffer_size() as i32);
-        // SAFETY: The device is open and stays so as long as `device`.
-        let init = || unsafe { bindings::jbd2_journal_init_dev(bdev, bdev, start, blocks, size) };
-        // SAFETY: As above.
-        unsafe { Self::new(device, listener, init) }
-    }
-
     /// Whether the log holds transactions that are not known to be in their place.
     pub fn is_needed(&self) -> bool {
         // SAFETY: By the type invariant.

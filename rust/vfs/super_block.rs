@@ -173,11 +173,6 @@ impl<F: FileSystem> SuperBlock<F> {
         self.flags().load(Ordering::Relaxed) & u64::from(flags) != 0
     }
 
-    /// Whether the mount updates access times lazily (`-o lazytime`).
-    pub fn is_lazytime(&self) -> bool {
-        self.has_any(bindings::SB_LAZYTIME)
-    }
-
     /// Whether all writes must be durable at once (`-o sync`).
     pub fn is_sync(&self) -> bool {
         self.has_any(bindings::SB_SYNCHRONOUS)
@@ -281,14 +276,6 @@ impl<F: FileSystem> SuperBlock<F> {
         // SAFETY: The super block is valid; the guard ends what starts here.
         unsafe { bindings::sb_start_intwrite_trylock(self.as_ptr()) }
             .then_some(FreezeProtection(self, NotThreadSafe))
-    }
-
-    /// Writes out all dirty inodes and their data, and waits.
-    ///
-    /// Called with `s_umount` held by the caller's caller, as in [`FileSystem::reconfigure`].
-    pub fn sync_inodes(&self) {
-        // SAFETY: The super block is valid.
-        unsafe { bindings::sync_inodes_sb(self.as_ptr()) }
     }
 }
 

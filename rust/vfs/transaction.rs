@@ -77,11 +77,6 @@ impl Credits {
         self.blocks
     }
 
-    /// The number of revokes.
-    pub const fn revoke_count(self) -> u32 {
-        self.revokes
-    }
-
     /// As C wants it. More than fits is more than any log has, and refused by the journal.
     fn to_c(self) -> (i32, i32) {
         let clamp = |count: u32| i32::try_from(count).unwrap_or(i32::MAX / 4);

@@ -39,16 +39,6 @@ int ferrofs_helper_folio_read_sync(struct block_device *bdev, struct folio *foli
 	return ret;
 }
 
-bool ferrofs_helper_bdev_write_cache(struct block_device *bdev)
-{
-	return bdev_write_cache(bdev);
-}
-
-bool ferrofs_helper_bdev_fua(struct block_device *bdev)
-{
-	return bdev_fua(bdev);
-}
-
 unsigned int ferrofs_helper_bdev_logical_block_size(struct block_device *bdev)
 {
 	return bdev_logical_block_size(bdev);

@@ -45,11 +45,6 @@ int ferrofs_helper_bh_read(struct buffer_head *bh, blk_opf_t op_flags)
 	return bh_read(bh, op_flags);
 }
 
-void ferrofs_helper_bh_readahead(struct buffer_head *bh, blk_opf_t op_flags)
-{
-	bh_readahead(bh, op_flags);
-}
-
 blk_opf_t ferrofs_helper_metadata_read_flags(void)
 {
 	return REQ_META | REQ_PRIO;

@@ -31,11 +31,6 @@ void ferrofs_helper_jbd2_handle_set_sync(handle_t *handle)
 	handle->h_sync = 1;
 }
 
-bool ferrofs_helper_jbd2_handle_is_sync(handle_t *handle)
-{
-	return handle->h_sync;
-}
-
 tid_t ferrofs_helper_jbd2_get_latest_transaction(journal_t *journal)
 {
 	return jbd2_get_latest_transaction(journal);
@@ -64,11 +59,6 @@ void ferrofs_helper_jbd2_set_times(journal_t *journal, unsigned long interval_ms
 bool ferrofs_helper_jbd2_needs_recovery(journal_t *journal)
 {
 	return journal->j_tail != 0;
-}
-
-u32 ferrofs_helper_jbd2_superblock_users(journal_t *journal)
-{
-	return be32_to_cpu(journal->j_superblock->s_nr_users);
 }
 
 /* The module that this is linked into cannot be unloaded meanwhile. The caller runs in it. */

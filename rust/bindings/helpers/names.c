@@ -5,11 +5,6 @@
 #include <linux/compat.h>
 #include <linux/filelock.h>
 
-struct dentry *ferrofs_helper_dget(struct dentry *dentry)
-{
-	return dget(dentry);
-}
-
 /*
  * Whether the user of an open directory can take positions of 31 bits only.
  * knfsd says what it can take; for programs, their word size decides.

@@ -15,11 +15,6 @@ void ferrofs_helper_folio_lock(struct folio *folio)
 	folio_lock(folio);
 }
 
-bool ferrofs_helper_folio_trylock(struct folio *folio)
-{
-	return folio_trylock(folio);
-}
-
 bool ferrofs_helper_folio_test_uptodate(const struct folio *folio)
 {
 	return folio_test_uptodate(folio);
@@ -164,12 +159,6 @@ struct folio *ferrofs_helper_filemap_lock_folio(struct address_space *mapping,
 void ferrofs_helper_mapping_set_large_folios(struct address_space *mapping)
 {
 	mapping_set_large_folios(mapping);
-}
-
-void ferrofs_helper_mapping_set_folio_min_order(struct address_space *mapping,
-						unsigned int min)
-{
-	mapping_set_folio_min_order(mapping, min);
 }
 
 struct folio *ferrofs_helper_readahead_next(struct readahead_control *rac)
