@@ -464,3 +464,17 @@ impl Drop for Updates<'_> {
         }
     }
 }
+
+#[kunit_tests(vfs_tid)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_transactions_survives_the_end_of_the_numbers() {
+        let (before, last, first) = (Tid(u32::MAX - 1), Tid(u32::MAX), Tid(0));
+        assert!(last.is_at_least(before) && !before.is_at_least(last));
+        assert!(first.is_at_least(last) && !last.is_at_least(first));
+        assert!(first.is_at_least(first));
+        assert!(Tid(1 << 30).is_at_least(last));
+    }
+}

@@ -45,6 +45,7 @@ use kernel::error::from_err_ptr;
 use kernel::error::to_result;
 use kernel::error::Error;
 use kernel::error::Result;
+use kernel::macros::kunit_tests;
 
 use crate::buffer::Buffer;
 use crate::buffer::Kind;
@@ -484,5 +485,30 @@ impl<S: Seal> Drop for BufferMut<'_, S> {
         if let Err(error) = result {
             transaction.fail(error);
         }
+    }
+}
+
+#[kunit_tests(vfs_credits)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_do_not_wrap() {
+        let some = Credits::blocks(3).with_revokes(1);
+        assert_eq!(
+            some + Credits::blocks(4),
+            Credits::blocks(7).with_revokes(1)
+        );
+        let most = Credits::blocks(u32::MAX).with_revokes(u32::MAX);
+        assert_eq!(most + some, most);
+    }
+
+    #[test]
+    fn what_c_cannot_count_is_more_than_any_log_has() {
+        assert_eq!(Credits::blocks(5).with_revokes(2).to_c(), (5, 2));
+        let (blocks, revokes) = Credits::blocks(u32::MAX).with_revokes(1 << 31).to_c();
+        assert!(blocks > 1 << 28 && revokes > 1 << 28);
+        // jbd2 adds them to other numbers.
+        assert!(blocks.checked_add(revokes).is_some());
     }
 }

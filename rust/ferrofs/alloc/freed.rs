@@ -201,3 +201,59 @@ impl CommitListener for Core {
         self.released.notify_all();
     }
 }
+
+#[kunit_tests(ferrofs_freed)]
+mod tests {
+    use super::*;
+
+    fn run(tid: u32, group: u32, bits: Range<u32>) -> Freed {
+        Freed {
+            tid: Tid::new(tid),
+            group: ext4::Group::new(group),
+            first: bits.start,
+            count: bits.end - bits.start,
+            position: 0,
+        }
+    }
+
+    fn waiting(runs: &[Freed]) -> Result<Waiting> {
+        let mut waiting = Waiting::new();
+        for run in runs {
+            waiting.add(*run)?;
+        }
+        Ok(waiting)
+    }
+
+    #[test]
+    fn neighbours_of_one_transaction_are_one_run() -> Result {
+        let runs = [run(7, 1, 10..14), run(7, 1, 14..20)];
+        let joined = waiting(&runs)?;
+        assert_eq!(joined.commit.len(), 1);
+        assert!(joined.commit[0].bits() == (10..20));
+        for other in [run(8, 1, 14..20), run(7, 2, 14..20), run(7, 1, 15..20)] {
+            assert_eq!(waiting(&[runs[0], other])?.commit.len(), 2);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_commit_releases_what_was_freed_until_then() -> Result {
+        // The numbers of transactions wrap around.
+        let runs = [
+            run(u32::MAX, 0, 0..1),
+            run(1, 0, 5..6),
+            run(0, 1, 2..3),
+            run(1, 1, 8..9),
+        ];
+        let mut waiting = waiting(&runs)?;
+        assert!(waiting.last_tid() == Some(Tid::new(1)));
+        waiting.commit(Tid::new(0));
+        assert_eq!((waiting.commit.len(), waiting.release.len()), (2, 2));
+        assert!(waiting.commit.iter().all(|run| run.tid == Tid::new(1)));
+        // Those that are being released are not available yet.
+        assert_eq!(waiting.in_group(ext4::Group::new(0)).count(), 2);
+        waiting.commit(Tid::new(1));
+        assert_eq!((waiting.commit.len(), waiting.release.len()), (0, 4));
+        Ok(())
+    }
+}

@@ -11,9 +11,12 @@ use anyhow::Context;
 /// KUnit suites that the module has at least, on a kernel that runs them.
 const SUITES: &[&str] = &[
     "ferrofs_extent_status",
+    "ferrofs_freed",
     "vfs_block_state",
+    "vfs_credits",
     "vfs_iomap",
     "vfs_kiocb",
+    "vfs_tid",
 ];
 
 /// Whether this is the debug kernel, which runs KUnit suites when a module is loaded.
