@@ -17,6 +17,8 @@ mod io_errors;
 mod late_damage;
 mod links;
 mod memfs;
+mod option_effects;
+mod options;
 mod programs;
 mod readonly;
 mod reasons;
@@ -95,6 +97,24 @@ pub fn all() -> &'static [Test] {
             180,
             "mount options taken, shown and refused",
             readonly::options,
+        ),
+        test(
+            "option-names",
+            180,
+            "options of ext4: shown, without effect, refused",
+            options::names,
+        ),
+        test(
+            "option-stored",
+            180,
+            "options that the super block stores",
+            options::stored,
+        ),
+        test(
+            "option-effects",
+            300,
+            "what options do, beside the kernel's ext4",
+            option_effects::effects,
         ),
         test(
             "symlinks",
