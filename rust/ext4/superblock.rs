@@ -122,6 +122,15 @@ pub enum OnError {
     Panic,
 }
 
+/// Why a filesystem wants a check although nothing is known to be wrong with it, as `tune2fs -c` and `-i` set that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DueCheck {
+    /// It was mounted as often as it may be between two checks.
+    MountCount,
+    /// The last check is longer ago than it may be.
+    Interval,
+}
+
 /// The superblock as it stands on disk. The names are those of the format document without `s_`.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -395,6 +404,18 @@ impl Superblock {
     /// Whether the filesystem was unmounted cleanly and no error was detected in it.
     pub fn is_clean(&self) -> bool {
         self.state.get() & (state::VALID | state::ERRORS) == state::VALID
+    }
+
+    /// Whether a check is due at time `now`, in seconds since 1970, and why.
+    pub fn due_check(&self, now: i64) -> Option<DueCheck> {
+        // Zero and what is negative as a signed number stand for "never".
+        let max = self.max_mount_count.get();
+        if max as i16 > 0 && self.mount_count.get() >= max {
+            return Some(DueCheck::MountCount);
+        }
+        let interval = i64::from(self.check_interval.get());
+        let is_over = self.lastcheck().saturating_add(interval) <= now;
+        (interval != 0 && is_over).then_some(DueCheck::Interval)
     }
 }
 

@@ -22,6 +22,7 @@ use vfs::super_block::StatFs;
 
 mod acl;
 mod alloc;
+mod announce;
 mod attr;
 mod checksum;
 mod completion;
@@ -104,11 +105,12 @@ impl FileSystem for Ferrofs {
     }
 
     fn start(sb: &SuperBlock) -> Result<InodeRef> {
-        mount::start(sb)
+        mount::start(sb).inspect(|_| announce::mounted(sb))
     }
 
     fn stop(sb: &SuperBlock) {
         mount::stop(sb);
+        announce::unmounted(sb);
     }
 
     fn reconfigure(

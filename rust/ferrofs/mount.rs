@@ -32,6 +32,7 @@ use vfs::super_block::NewSuperBlock;
 use vfs::time::Timestamp;
 
 use crate::alloc::Allocator;
+use crate::announce;
 use crate::checksum::crc32c;
 use crate::error;
 use crate::group;
@@ -109,7 +110,7 @@ pub(crate) fn load(
             .and_then(Superblock::from_bytes)
             .ok_or(EINVAL)?;
         error::show_recorded(sb.id(), superblock);
-        warn_of_state(superblock, sb.id());
+        announce::recommend_check(superblock, sb.id(), sb.is_read_only());
         (options.resolve(superblock, log), superblock.is_clean())
     };
     let settings = resolved.settings;
@@ -187,24 +188,6 @@ fn check(
         return Err(log.invalid(fmt!("a journal on another device is not supported yet")));
     }
     Ok(layout)
-}
-
-fn warn_of_state(superblock: &Superblock, id: &CStr) {
-    if !superblock.is_clean()
-        && !superblock
-            .features()
-            .compat(ext4::features::Compat::HAS_JOURNAL)
-    {
-        pr_warn!(
-            "({}): not unmounted cleanly and without a journal; running e2fsck is recommended\n",
-            id.to_str().unwrap_or("?")
-        );
-    } else if superblock.state.get() & ext4::superblock::state::ERRORS != 0 {
-        pr_warn!(
-            "({}): errors were recorded; running e2fsck is recommended\n",
-            id.to_str().unwrap_or("?")
-        );
-    }
 }
 
 /// Refuses what cannot be mounted in the way that is asked for, and sets the super block up.

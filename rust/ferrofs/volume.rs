@@ -100,6 +100,8 @@ pub(crate) struct Volume {
     /// Whether the disk may still be changed.
     pub(crate) state: State,
     writing: AtomicBool,
+    /// Whether the log tells of this mount.
+    pub(crate) announced: AtomicBool,
     /// Whether the disk was marked clean when it was mounted; only then may an unmount mark it so.
     was_clean: bool,
 }
@@ -135,6 +137,7 @@ impl Volume {
                 unreported: AtomicU32::new(0),
                 losses <- RateLimit::new(),
                 writing: AtomicBool::new(false),
+                announced: AtomicBool::new(false),
                 was_clean,
             }),
             GFP_KERNEL,

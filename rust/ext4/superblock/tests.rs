@@ -341,6 +341,26 @@ fn changes_are_understood() {
 }
 
 #[test]
+fn checks_fall_due() {
+    let mut bytes = [0; LENGTH];
+    let sb = Superblock::from_bytes_mut(&mut bytes).unwrap();
+    assert_eq!(sb.due_check(i64::MAX), None);
+    sb.max_mount_count = 3.into();
+    sb.mount_count = 2.into();
+    assert_eq!(sb.due_check(0), None);
+    sb.mount_count = 3.into();
+    assert_eq!(sb.due_check(0), Some(DueCheck::MountCount));
+    sb.max_mount_count = 0xffff.into();
+    sb.mount_count = 0xffff.into();
+    assert_eq!(sb.due_check(0), None);
+    sb.check_interval = 100.into();
+    sb.lastcheck_lo = 1000.into();
+    sb.lastcheck_hi = 1;
+    assert_eq!(sb.due_check((1 << 32) + 1099), None);
+    assert_eq!(sb.due_check((1 << 32) + 1100), Some(DueCheck::Interval));
+}
+
+#[test]
 fn flags_go_both_ways() {
     let mut image = Image::make(&["-t", "ext4", "-O", "orphan_file"], 65536);
     let before = image.superblock().as_bytes().to_vec();

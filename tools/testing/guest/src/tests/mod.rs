@@ -111,6 +111,12 @@ pub fn all() -> &'static [Test] {
             options::stored,
         ),
         test(
+            "announced",
+            180,
+            "mounts told in the kernel log, and checks that are due",
+            options::announced,
+        ),
+        test(
             "option-effects",
             300,
             "what options do, beside the kernel's ext4",

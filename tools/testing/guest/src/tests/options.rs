@@ -220,8 +220,8 @@ pub fn stored(bench: &Bench) -> anyhow::Result<()> {
         let request = format!("set_super_value mount_opts {options}");
         must("debugfs", &["-w", "-R", &request, bench.device()])?;
         let is_wrong = options.contains("nonsense") || options.contains("zero");
-        // The kernel's ext4 names the first one only.
-        let named = options.split(',').next().unwrap_or(options);
+        // The kernel's ext4 gives the name of the first one only.
+        let named = name_of(options.split(',').next().unwrap_or(options));
         let mut sizes = Vec::new();
         for fstype in [bench.fstype.as_str(), REFERENCE] {
             if is_wrong {
@@ -265,6 +265,11 @@ pub fn stored(bench: &Bench) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    journal_data(bench)
+}
+
+/// What `tune2fs -o` has set is refused and named as the option is.
+fn journal_data(bench: &Bench) -> anyhow::Result<()> {
     bench.expect_message("data=journal");
     bench.expect_message("has no effect");
     bench.format(&["16M"])?;
@@ -283,6 +288,50 @@ pub fn stored(bench: &Bench) -> anyhow::Result<()> {
             said.iter().any(|line| line.text.contains(words)),
             "{words}... was not said: {said:#?}"
         );
+    }
+    Ok(())
+}
+
+/// The log tells that a mount begins and ends, and recommends a check when `tune2fs -c` and `-i` want one.
+pub fn announced(bench: &Bench) -> anyhow::Result<()> {
+    bench.expect_message("e2fsck is recommended");
+    for (arguments, wants_check) in [
+        (["-c", "0", "-i", "0"], false),
+        (["-c", "20", "-i", "30d"], false),
+        (["-c", "1", "-i", "0"], true),
+        (["-c", "0", "-i", "1d"], true),
+    ] {
+        bench.format(&["16M"])?;
+        must("tune2fs", &[&arguments[..], &[bench.device()]].concat())?;
+        // One mount since the last check, which was long ago where that counts.
+        let last = if arguments[3] == "1d" {
+            "20200101"
+        } else {
+            "now"
+        };
+        must("tune2fs", &["-C", "1", "-T", last, bench.device()])?;
+        let uuid = must("blkid", &["-o", "value", "-s", "UUID", bench.device()])?;
+        for (fstype, options) in [
+            (bench.fstype.as_str(), ""),
+            (&bench.fstype, "ro"),
+            (REFERENCE, ""),
+        ] {
+            let before = bench.messages()?.len();
+            bench.mount_as(fstype, options)?;
+            bench.umount()?;
+            let said = said_since(bench, before)?;
+            let count = |words: &str| said.iter().filter(|line| line.text.contains(words)).count();
+            let level = said.iter().map(|line| line.level).min();
+            let warns = wants_check && options != "ro";
+            anyhow::ensure!(
+                count(" mounted") == 1
+                    && count("unmount") == 1
+                    && count(uuid.trim()) == 2
+                    && count("e2fsck is recommended") == usize::from(warns)
+                    && level == Some(if warns { 4 } else { 6 }),
+                "{fstype} ({options}) after tune2fs {arguments:?} said {said:#?}"
+            );
+        }
     }
     Ok(())
 }
