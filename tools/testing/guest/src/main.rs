@@ -7,6 +7,7 @@ mod busy;
 mod command;
 mod crash;
 mod demo;
+mod disk_trace;
 mod kernel_log;
 mod manifest;
 mod mapped;
@@ -16,6 +17,7 @@ mod module;
 mod power_cut;
 mod rng;
 mod runner;
+mod setting;
 mod tests;
 
 use clap::Parser;

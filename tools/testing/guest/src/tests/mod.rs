@@ -7,6 +7,7 @@ mod broken;
 mod calls;
 mod checksums;
 mod contents;
+mod covered;
 mod dead_journal;
 mod direct;
 mod directories;
@@ -20,6 +21,7 @@ mod memfs;
 mod option_effects;
 mod options;
 mod programs;
+mod reading;
 mod readonly;
 mod reasons;
 mod requests;
@@ -178,6 +180,30 @@ pub fn all() -> &'static [Test] {
             180,
             "four threads append to one file",
             contents::append,
+        ),
+        test(
+            "covered",
+            180,
+            "writes read the blocks that they cover in part, and nothing else",
+            covered::covered,
+        ),
+        test(
+            "readahead",
+            180,
+            "16 MiB are read in as few pieces and folios as the kernel's ext4 needs",
+            reading::readahead,
+        ),
+        test(
+            "advice",
+            180,
+            "what posix_fadvise changes, counted in bytes of the disk",
+            reading::advice,
+        ),
+        test(
+            "reads-nowait",
+            180,
+            "reads that must not wait, of a disk that does not answer",
+            reading::reads_nowait,
         ),
         test(
             "calls",

@@ -4,8 +4,10 @@
 
 use crate::bench::text;
 use crate::bench::Bench;
+use crate::disk_trace::device_number;
 use crate::mapped::Mapped;
-use crate::tests::requests::device_number;
+use crate::setting::DirtyBytes;
+use crate::setting::Setting;
 use crate::tests::writeback::Trace;
 use anyhow::Context;
 use std::collections::HashMap;
@@ -24,57 +26,6 @@ use std::time::Instant;
 const MIB: u64 = 1 << 20;
 /// How long to wait for what the kernel does in its own time.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A setting of the kernel that is put back when this is dropped.
-struct Setting {
-    path: PathBuf,
-    old: String,
-}
-
-impl Setting {
-    fn set(path: impl Into<PathBuf>, value: &str) -> anyhow::Result<Setting> {
-        let path = path.into();
-        let old =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        fs::write(&path, value)
-            .with_context(|| format!("writing {value} to {}", path.display()))?;
-        Ok(Setting { path, old })
-    }
-
-    fn vm(name: &str, value: &str) -> anyhow::Result<Setting> {
-        Setting::set(format!("/proc/sys/vm/{name}"), value)
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        // A ratio that reads 0 is one that its twin in bytes stands in for: writing that 0 puts the ratio to 0.
-        if self.old.trim() != "0" {
-            let _ = fs::write(&self.path, self.old.trim());
-        }
-    }
-}
-
-/// Limits of dirty memory in bytes, put back to the kernel's ratios when this is dropped.
-struct DirtyBytes;
-
-impl DirtyBytes {
-    fn set(background: u64, limit: u64) -> anyhow::Result<DirtyBytes> {
-        fs::write(
-            "/proc/sys/vm/dirty_background_bytes",
-            background.to_string(),
-        )?;
-        fs::write("/proc/sys/vm/dirty_bytes", limit.to_string())?;
-        Ok(DirtyBytes)
-    }
-}
-
-impl Drop for DirtyBytes {
-    fn drop(&mut self) {
-        let _ = fs::write("/proc/sys/vm/dirty_background_ratio", "10");
-        let _ = fs::write("/proc/sys/vm/dirty_ratio", "20");
-    }
-}
 
 const EVENTS: [&str; 3] = [
     "writeback/writeback_start",

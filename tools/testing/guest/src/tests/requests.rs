@@ -7,6 +7,10 @@ use crate::bench::Bench;
 use crate::bench::REFERENCE;
 use crate::command::must;
 use crate::command::run;
+use crate::disk_trace::data_writes;
+use crate::disk_trace::total;
+use crate::disk_trace::BIO;
+use crate::disk_trace::ISSUED;
 use crate::tests::writeback::meminfo;
 use crate::tests::writeback::Trace;
 use crate::tests::writeback::TRACING;
@@ -15,72 +19,15 @@ use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use std::time::Instant;
 
-const SECTOR: u64 = 512;
 const MIB: u64 = 1 << 20;
 /// No folio is larger on the machines of the tests.
 const LARGEST_FOLIO: u64 = 2 * MIB;
-
-/// A write to a disk, as a tracepoint of the block layer shows it.
-#[derive(Debug)]
-struct Write {
-    /// The letters for its flags: W, and F, A, S, M for flush, FUA, sync, metadata.
-    flags: String,
-    bytes: u64,
-    line: String,
-}
-
-impl Write {
-    /// "... block_rq_issue: 259,0 WS 524288 () 67584 + 1024 be,0,4 [comm]", and the same without the bytes and what
-    /// follows the sectors for `block_bio_queue`.
-    fn parse(line: &str, event: &str, device: &str) -> Option<Write> {
-        let rest = line.split_once(event)?.1.strip_prefix(": ")?;
-        let rest = rest.strip_prefix(device)?.strip_prefix(' ')?;
-        let flags = rest.split(' ').next()?;
-        let (_, sectors) = rest.split_once(" + ")?;
-        let sectors: u64 = sectors.split([' ', '[']).next()?.parse().ok()?;
-        flags.contains('W').then(|| Write {
-            flags: flags.into(),
-            bytes: sectors * SECTOR,
-            line: line.into(),
-        })
-    }
-
-    fn is_data(&self) -> bool {
-        self.bytes != 0 && !self.flags.contains('M') && !self.flags.contains('F')
-    }
-}
-
-/// The writes of data to the disk of `bench` that `trace` has seen.
-fn data_writes(bench: &Bench, trace: &Trace, event: &str) -> anyhow::Result<Vec<Write>> {
-    let device = device_number(bench)?.replace(':', ",");
-    Ok(trace
-        .read()?
-        .iter()
-        .filter_map(|line| Write::parse(line, event, &device))
-        .filter(Write::is_data)
-        .collect())
-}
-
-/// The number of the disk, "259:0".
-pub fn device_number(bench: &Bench) -> anyhow::Result<String> {
-    let number = fs::metadata(&bench.disk)?.rdev();
-    Ok(format!(
-        "{}:{}",
-        rustix::fs::major(number),
-        rustix::fs::minor(number)
-    ))
-}
-
-fn total(writes: &[Write]) -> u64 {
-    writes.iter().map(|write| write.bytes).sum()
-}
 
 /// A part of a file is written when a part is asked for, in the way that was asked for, also while others write.
 pub fn requests(bench: &Bench) -> anyhow::Result<()> {
@@ -100,7 +47,7 @@ fn part_of_a_file(bench: &Bench) -> anyhow::Result<()> {
     let trace = Trace::start(&["block/block_bio_queue"])?;
     // -a, -b and -w: wait before, write, wait after.
     must("xfs_io", &["-c", "sync_range -abw 8m 8m", text(&path)])?;
-    let writes = data_writes(bench, &trace, "block_bio_queue")?;
+    let writes = data_writes(bench, &trace, BIO)?;
     let bytes = total(&writes);
     anyhow::ensure!(
         (8 * MIB..=8 * MIB + 2 * LARGEST_FOLIO).contains(&bytes),
@@ -115,10 +62,10 @@ fn part_of_a_file(bench: &Bench) -> anyhow::Result<()> {
     // The same again has nothing to do.
     trace.clear()?;
     must("xfs_io", &["-c", "sync_range -abw 8m 8m", text(&path)])?;
-    let again = total(&data_writes(bench, &trace, "block_bio_queue")?);
+    let again = total(&data_writes(bench, &trace, BIO)?);
     anyhow::ensure!(again == 0, "{again} bytes were written again");
     File::open(&path)?.sync_all()?;
-    let rest = total(&data_writes(bench, &trace, "block_bio_queue")?);
+    let rest = total(&data_writes(bench, &trace, BIO)?);
     anyhow::ensure!(
         bytes + rest == 32 * MIB,
         "{bytes} and {rest} bytes were written of 32 MiB"
@@ -176,7 +123,7 @@ fn flags_of_requests(bench: &Bench) -> anyhow::Result<()> {
     fs::write(&path, vec![2; MIB as usize])?;
     let trace = Trace::start(&["block/block_bio_queue", "block/block_rq_issue"])?;
     must("xfs_io", &["-c", "sync_range -w 0 1m", text(&path)])?;
-    let lazy = data_writes(bench, &trace, "block_bio_queue")?;
+    let lazy = data_writes(bench, &trace, BIO)?;
     anyhow::ensure!(
         !lazy.is_empty() && lazy.iter().all(|write| !write.flags.contains('S')),
         "nobody waits, but the requests are synchronous: {lazy:?}"
@@ -190,12 +137,12 @@ fn flags_of_requests(bench: &Bench) -> anyhow::Result<()> {
         "ionice",
         &["-c", "2", "-n", "1", "xfs_io", "-c", "fsync", text(&path)],
     )?;
-    let queued = data_writes(bench, &trace, "block_bio_queue")?;
+    let queued = data_writes(bench, &trace, BIO)?;
     anyhow::ensure!(
         !queued.is_empty() && queued.iter().all(|write| write.flags.contains('S')),
         "fsync waits for requests that are not synchronous: {queued:?}"
     );
-    let issued = data_writes(bench, &trace, "block_rq_issue")?;
+    let issued = data_writes(bench, &trace, ISSUED)?;
     anyhow::ensure!(
         !issued.is_empty() && issued.iter().all(|write| write.line.contains(" be,0,1 ")),
         "the requests have not the priority of their task: {issued:?}"
@@ -264,8 +211,8 @@ pub fn request_sizes(bench: &Bench) -> anyhow::Result<()> {
         }
         let trace = Trace::start(&["block/block_bio_queue", "block/block_rq_issue"])?;
         file.sync_all()?;
-        let bios = data_writes(bench, &trace, "block_bio_queue")?;
-        let issued = data_writes(bench, &trace, "block_rq_issue")?;
+        let bios = data_writes(bench, &trace, BIO)?;
+        let issued = data_writes(bench, &trace, ISSUED)?;
         drop((trace, file));
         eprintln!(
             "{fstype}: 16 MiB in {} bios and {} requests",
