@@ -142,7 +142,8 @@ fn lock(inode: &Inode, nowait: bool) -> Result<Locked<'_, Ferrofs>> {
     }
 }
 
-fn lock_shared(inode: &Inode, nowait: bool) -> Result<LockedShared<'_, Ferrofs>> {
+/// The inode's lock, shared; `EAGAIN` if that would take a sleep and `nowait` forbids it.
+pub(crate) fn lock_shared(inode: &Inode, nowait: bool) -> Result<LockedShared<'_, Ferrofs>> {
     if nowait {
         inode.try_lock_shared().ok_or(EAGAIN)
     } else {

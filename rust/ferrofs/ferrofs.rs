@@ -26,6 +26,7 @@ mod announce;
 mod attr;
 mod checksum;
 mod completion;
+mod copying;
 mod credits;
 mod dir;
 mod dir_blocks;

@@ -23,6 +23,7 @@ use vfs::inode::DirtyFlags;
 use vfs::journal::Tid;
 use vfs::time::Timestamp;
 
+use crate::copying;
 use crate::dir;
 use crate::flush;
 use crate::group;
@@ -64,6 +65,8 @@ pub(crate) struct InodeData {
     /// Directories: where to look for room.
     #[pin]
     pub(crate) dir: dir::InodeState,
+    /// Whether a write is being copied into the page cache.
+    pub(crate) copying: copying::InodeState,
     /// Which of its data may be in the device's cache.
     pub(crate) flush: flush::InodeState,
     flags: AtomicU32,
@@ -89,6 +92,7 @@ impl InodeData {
             io: writeback::InodeState::new(),
             xattrs <- xattr::InodeState::new(),
             dir <- dir::InodeState::new(),
+            copying: copying::InodeState::new(),
             flush: flush::InodeState::new(),
             flags: AtomicU32::new(0),
             project: AtomicU32::new(0),

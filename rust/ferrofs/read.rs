@@ -38,8 +38,24 @@ pub(crate) fn read(kiocb: &mut Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<us
     if kiocb.is_direct() {
         direct::read(kiocb, to)
     } else {
-        kiocb.read_from_page_cache(to)
+        buffered(kiocb, to)
     }
+}
+
+/// Reads through the page cache: of what a write changes in one folio, all or nothing. Returns the count.
+fn buffered(kiocb: &mut Kiocb<'_>, to: &mut IovIterDest<'_>) -> Result<usize> {
+    let inode = kiocb.inode();
+    let nowait = kiocb.is_nowait();
+    let copying = &inode.data().copying;
+    if let Some(moment) = copying.quiet() {
+        let read = kiocb.read_from_page_cache_if(to, || copying.quiet_since(moment));
+        if let Some(result) = read {
+            return result;
+        }
+    }
+    // A write came between. Without writers it cannot happen again.
+    let _lock = direct::lock_shared(inode, nowait)?;
+    kiocb.read_from_page_cache(to)
 }
 
 /// The device sector at which `block` begins.

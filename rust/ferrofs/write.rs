@@ -6,7 +6,7 @@
 //! 2. For each folio, [`begin`] finds or makes it, reserves space for the blocks that have no place on
 //!    the disk yet, and reads or zeroes those that the write covers only in part. Running out of space
 //!    is found here and nowhere later.
-//! 3. The kernel copies the bytes.
+//! 3. The kernel copies the bytes. Those who read meanwhile learn of it (see [`crate::copying`]).
 //! 4. [`end`] marks the written blocks as up to date and dirty and moves the size in memory. The size on
 //!    disk moves when the data is there (see [`crate::writeback`]).
 
@@ -53,7 +53,9 @@ pub(crate) fn buffered(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> R
         if checks(kiocb, from)? == 0 {
             return Ok(0);
         }
-        kiocb.write_to_page_cache(from)?
+        let result = kiocb.write_to_page_cache(from);
+        inode.data().copying.finish();
+        result?
     };
     kiocb.write_sync(count)
 }
@@ -75,7 +77,9 @@ fn buffered_nowait(kiocb: &mut Kiocb<'_>, from: &mut IovIterSource<'_>) -> Resul
         if checks(kiocb, from)? == 0 {
             return Ok(0);
         }
-        kiocb.write_to_page_cache_nowait(from)?
+        let result = kiocb.write_to_page_cache_nowait(from);
+        inode.data().copying.finish();
+        result?
     };
     kiocb.write_sync(count)
 }
@@ -119,6 +123,9 @@ pub(crate) fn begin(
     let nowait = kiocb.is_some_and(Kiocb::is_nowait);
     let folio = inode.write_begin_folio(kiocb, pos, len)?;
     prepare(inode, &folio, pos, len, nowait)?;
+    if kiocb.is_some() {
+        inode.data().copying.begin();
+    }
     Ok(folio)
 }
 
@@ -228,6 +235,10 @@ pub(crate) fn end(
     if offset < end && new_end > old_size {
         inode.set_size(new_end);
     }
+    inode
+        .data()
+        .copying
+        .copied(new_end, folio.pos() + asked as u64);
     drop(folio);
     if old_size < pos && offset < end {
         inode.page_cache_extended(old_size, pos);

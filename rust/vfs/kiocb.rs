@@ -278,6 +278,31 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
         count_result(unsafe { bindings::filemap_read(self.as_ptr(), to.as_raw(), 0) })
     }
 
+    /// As [`Self::read_from_page_cache`], and asks `keep` afterwards whether what was read is of use. If not,
+    /// nothing was read: the position and `to` are what they were, but that `to` ends where the largest
+    /// file does, and the result is [`None`]. `keep` is not asked when there was nothing to read or an error.
+    pub fn read_from_page_cache_if(
+        &mut self,
+        to: &mut IovIterDest<'_>,
+        keep: impl FnOnce() -> bool,
+    ) -> Option<Result<usize>> {
+        let pos = self.pos();
+        // SAFETY: By the type invariants.
+        let flags = unsafe { (*self.as_ptr()).ki_flags };
+        let result = self.read_from_page_cache(to);
+        let count = match result {
+            Ok(count) if count > 0 && !keep() => count,
+            result => return Some(result),
+        };
+        // SAFETY: The vector was moved on by what was read.
+        unsafe { bindings::iov_iter_revert(to.as_raw(), count) };
+        self.set_pos(pos);
+        // A request that waits for pages must not do so any more once it has read something: here it has not.
+        // SAFETY: By the type invariants.
+        unsafe { (*self.as_ptr()).ki_flags = flags };
+        None
+    }
+
     /// Ends a write of `count` bytes that went well: makes them durable if the request says so. The
     /// inode's lock must not be held.
     ///

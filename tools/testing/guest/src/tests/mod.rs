@@ -28,6 +28,7 @@ mod requests;
 mod script;
 mod smoke;
 mod space;
+mod torn;
 mod tree;
 mod vanish;
 mod variants;
@@ -180,6 +181,12 @@ pub fn all() -> &'static [Test] {
             180,
             "four threads append to one file",
             contents::append,
+        ),
+        test(
+            "torn",
+            180,
+            "reads next to writes see all or nothing of what changes in a folio",
+            torn::torn,
         ),
         test(
             "covered",
