@@ -19,7 +19,7 @@ enum Effect {
 
 const ALLOCATOR: &str = "it is about another allocator";
 const DELAYED: &str = "allocation is always delayed until writeback";
-const DIRECT_READS: &str = "direct reads never wait for writers";
+const UNWRITTEN: &str = "new blocks count as unwritten until their data is there";
 const BITMAPS: &str = "bitmaps are read when they are needed";
 const INODE_TABLES: &str = "inode tables are initialised inode by inode, when one is used";
 const NO_ENCRYPTION: &str = "encryption is not supported yet";
@@ -55,9 +55,9 @@ static REASONS: [(&str, Effect, &str); 24] = [
     ),
     ("delalloc", Effect::AsAsked, DELAYED),
     ("nodelalloc", Effect::None, DELAYED),
-    ("dioread_nolock", Effect::AsAsked, DIRECT_READS),
-    ("nodioread_nolock", Effect::None, DIRECT_READS),
-    ("dioread_lock", Effect::None, DIRECT_READS),
+    ("dioread_nolock", Effect::AsAsked, UNWRITTEN),
+    ("nodioread_nolock", Effect::None, UNWRITTEN),
+    ("dioread_lock", Effect::None, UNWRITTEN),
     (
         "i_version",
         Effect::AsAsked,

@@ -207,7 +207,7 @@ fn commits(bench: &Bench, fstype: &str) -> anyhow::Result<()> {
         ("a directory", "commit=300,sync", &make, at_once, true),
         ("a write", "commit=300,sync", &write, at_once, true),
     ];
-    // Those that take their time were seen to be the same with the kernel's ext4.
+    // Those that take their time, with the driver under test only.
     let timed = timed.iter().filter(|_| fstype == bench.fstype);
     for (what, options, work, patience, expected) in timed.chain(&immediate) {
         let commits = commits_after(bench, fstype, options, work, *patience)?;
