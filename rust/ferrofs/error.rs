@@ -172,10 +172,7 @@ fn report(sb: &SuperBlock, place: Place, code: ErrorCode, what: impl Display, mu
         }
         if let Err(error) = volume.update_superblock(|superblock| {
             superblock.record_error(&record);
-            superblock.count_errors(volume.unreported.swap(0, Relaxed));
-            volume
-                .history
-                .count_written(volume.journal.device(), superblock);
+            volume.update_counts(superblock);
             superblock.update_checksum(crc32c);
         }) {
             pr_crit!(

@@ -74,6 +74,11 @@ impl InodeState {
     pub(crate) fn set_read(&self, moment: Moment) {
         self.0.fetch_max(moment.0, AcqRel);
     }
+
+    /// The end of the last write.
+    fn last(&self) -> Moment {
+        Moment(self.0.load(Acquire))
+    }
 }
 
 /// Data of `inode` has arrived at the device. To be called before anybody who waits for that hears of it. Does not
@@ -91,8 +96,7 @@ pub(crate) fn note_write(inode: &Inode) {
 /// Brings the data of `inode` that has arrived at the device to stable media, unless it is there or flushes are not
 /// wanted. Sleeps.
 pub(crate) fn flush_inode(inode: &Inode) -> Result {
-    let last = Moment(inode.data().flush.0.load(Acquire));
-    flush_until(inode.sb(), last)
+    flush_until(inode.sb(), inode.data().flush.last())
 }
 
 /// The same for the data of all inodes.
@@ -122,8 +126,7 @@ fn flush(sb: &SuperBlock) -> Result<bool> {
 /// Brings the data of `inode` that has arrived at the device and all metadata to stable media, on a mount without a
 /// log. Sleeps.
 pub(crate) fn sync_unlogged(inode: &Inode) -> Result {
-    let last = Moment(inode.data().flush.0.load(Acquire));
-    sync_unlogged_until(inode.sb(), last, Some(inode))
+    sync_unlogged_until(inode.sb(), inode.data().flush.last(), Some(inode))
 }
 
 /// The same for the data of all inodes.

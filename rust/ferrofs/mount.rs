@@ -6,8 +6,6 @@
 //! touched. [`start`] replays the journal, checks the descriptors, sees to the orphans and marks the
 //! disk as in use. [`stop`] undoes all of it in reverse order.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use ext4::features::Incompat;
 use ext4::features::RoCompat;
 use ext4::features::Supported;
@@ -458,10 +456,7 @@ pub(crate) fn end_writing(sb: &SuperBlock) -> Result {
         if volume.was_clean() {
             superblock.set_valid(true);
         }
-        superblock.count_errors(volume.unreported.swap(0, Relaxed));
-        volume
-            .history
-            .count_written(volume.journal.device(), superblock);
+        volume.update_counts(superblock);
         superblock.set_wtime(Timestamp::now().seconds);
         superblock.update_checksum(crc32c);
     })?;

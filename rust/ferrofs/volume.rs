@@ -201,6 +201,13 @@ impl Volume {
         Ok(read(superblock.ok_or(EINVAL)?))
     }
 
+    /// Brings the counts in `superblock` up to date: errors that were met without a report, and what was written.
+    pub(crate) fn update_counts(&self, superblock: &mut Superblock) {
+        superblock.count_errors(self.unreported.swap(0, Relaxed));
+        self.history
+            .count_written(self.journal.device(), superblock);
+    }
+
     /// Changes the super block outside of any transaction and waits until it is on stable media.
     ///
     /// For the moments at which no journal is there to do it: mount, unmount, errors. `change` leaves
