@@ -124,6 +124,17 @@ impl Bench {
         self.device().trim_start_matches("/dev/")
     }
 
+    /// The count that stands in this column of the disk's statistics in sysfs, which `Documentation/block/stat.rst` of
+    /// the kernel describes; the first column is 0.
+    pub fn disk_count(&self, column: usize) -> anyhow::Result<u64> {
+        let path = format!("/sys/block/{}/stat", self.device_name());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        text.split_whitespace()
+            .nth(column)
+            .and_then(|number| number.parse().ok())
+            .with_context(|| format!("{path} has no count in column {column}: {text}"))
+    }
+
     /// Messages that contain `text` are what this test wants to hear, not complaints.
     pub fn expect_message(&self, text: &str) {
         self.expected.borrow_mut().push(text.into());

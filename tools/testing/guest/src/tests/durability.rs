@@ -22,12 +22,7 @@ const DSYNC: OFlags = OFlags::from_bits_retain(0o10000);
 
 /// How many flushes the disk has been asked for.
 fn flushes(bench: &Bench) -> anyhow::Result<u64> {
-    let path = format!("/sys/block/{}/stat", bench.device_name());
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    text.split_whitespace()
-        .nth(15)
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("{path} counts no flushes: {text}"))
+    bench.disk_count(15)
 }
 
 /// What the disk must be asked for.

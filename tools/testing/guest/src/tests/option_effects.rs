@@ -221,12 +221,7 @@ fn commits(bench: &Bench, fstype: &str) -> anyhow::Result<()> {
 
 /// How many discards the disk has done.
 fn discards_done(bench: &Bench) -> anyhow::Result<u64> {
-    let path = format!("/sys/block/{}/stat", bench.device_name());
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    text.split_whitespace()
-        .nth(11)
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("{path} counts no discards: {text}"))
+    bench.disk_count(11)
 }
 
 /// With `discard` the device learns of what was freed, when that is durable; it may be switched on and off.

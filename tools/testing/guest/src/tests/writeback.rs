@@ -4,6 +4,7 @@
 //! tracepoints of writeback, block and jbd2.
 
 use crate::bench::Bench;
+use crate::disk_trace::device_number;
 use anyhow::Context;
 use std::fs;
 use std::fs::File;
@@ -41,9 +42,7 @@ impl Unsaved {
         const PAGE: u64 = 4;
         let vmstat = fs::read_to_string("/proc/vmstat").context("reading /proc/vmstat")?;
         let pages = |name| counter(&vmstat, name);
-        let path = format!("/sys/block/{}/dev", bench.device_name());
-        let number = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let path = format!("/sys/kernel/debug/bdi/{}/stats", number.trim());
+        let path = format!("/sys/kernel/debug/bdi/{}/stats", device_number(bench)?);
         let bdi = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
         let disk = |name| counter(&bdi, name);
         Ok(Unsaved {
