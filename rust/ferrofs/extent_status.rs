@@ -101,33 +101,40 @@ struct Value {
 
 /// Memory for the two runs that one change may add at most. Made before the change, which then cannot
 /// fail.
-pub(crate) struct Spare([Option<RBTreeNodeReservation<u32, Value>>; 3]);
+pub(crate) struct Spare<'a> {
+    nodes: [Option<RBTreeNodeReservation<u32, Value>>; 3],
+    /// What messages call the mount.
+    id: &'a CStr,
+}
 
-impl Spare {
-    /// Allocates the memory. Sleeps.
-    pub(crate) fn new() -> Result<Self> {
-        Self::with_flags(GFP_KERNEL)
+impl<'a> Spare<'a> {
+    /// Allocates the memory. Sleeps. `id` is what messages call the mount.
+    pub(crate) fn new(id: &'a CStr) -> Result<Self> {
+        Self::with_flags(id, GFP_KERNEL)
     }
 
-    /// Allocates the memory if that can be done without a sleep.
-    pub(crate) fn new_nowait() -> Result<Self> {
-        Self::with_flags(GFP_NOWAIT)
+    /// As [`Self::new`], if that can be done without a sleep.
+    pub(crate) fn new_nowait(id: &'a CStr) -> Result<Self> {
+        Self::with_flags(id, GFP_NOWAIT)
     }
 
-    fn with_flags(flags: Flags) -> Result<Self> {
+    fn with_flags(id: &'a CStr, flags: Flags) -> Result<Self> {
         let node = || RBTreeNodeReservation::new(flags);
-        Ok(Self([Some(node()?), Some(node()?), None]))
+        Ok(Self {
+            nodes: [Some(node()?), Some(node()?), None],
+            id,
+        })
     }
 
     /// Keeps the memory of a run that was taken out.
     fn put(&mut self, node: RBTreeNode<u32, Value>) {
-        if let Some(free) = self.0.iter_mut().find(|slot| slot.is_none()) {
+        if let Some(free) = self.nodes.iter_mut().find(|slot| slot.is_none()) {
             *free = Some(node.into_reservation());
         }
     }
 
     fn take(&mut self) -> Option<RBTreeNodeReservation<u32, Value>> {
-        self.0.iter_mut().find_map(Option::take)
+        self.nodes.iter_mut().find_map(Option::take)
     }
 }
 
@@ -185,7 +192,7 @@ impl Cache {
     }
 
     /// Records a run, in place of whatever was known of its blocks.
-    pub(crate) fn set(&mut self, mut run: Run, spare: &mut Spare) {
+    pub(crate) fn set(&mut self, mut run: Run, spare: &mut Spare<'_>) {
         let (head, tail) = self.cut(run.start..run.end, spare);
         let head = self.join_before(&mut run, head, spare);
         let tail = self.join_after(&mut run, tail, spare);
@@ -195,7 +202,7 @@ impl Cache {
     }
 
     /// Forgets whatever is known of the blocks in `range`.
-    pub(crate) fn forget(&mut self, range: Range<u32>, spare: &mut Spare) {
+    pub(crate) fn forget(&mut self, range: Range<u32>, spare: &mut Spare<'_>) {
         let (head, tail) = self.cut(range, spare);
         for piece in [head, tail].into_iter().flatten() {
             self.insert(piece, spare);
@@ -224,7 +231,7 @@ impl Cache {
 
     /// Takes out all runs with blocks in `range`. Returns what is left of the first one before the range
     /// and of the last one behind it.
-    fn cut(&mut self, range: Range<u32>, spare: &mut Spare) -> (Option<Run>, Option<Run>) {
+    fn cut(&mut self, range: Range<u32>, spare: &mut Spare<'_>) -> (Option<Run>, Option<Run>) {
         let (mut head, mut tail) = (None, None);
         while let Some(run) = self.at_or_after(range.start) {
             if run.start >= range.end {
@@ -238,7 +245,12 @@ impl Cache {
     }
 
     /// Joins `run` with the run before it where it continues that; else gives `head` back.
-    fn join_before(&mut self, run: &mut Run, head: Option<Run>, spare: &mut Spare) -> Option<Run> {
+    fn join_before(
+        &mut self,
+        run: &mut Run,
+        head: Option<Run>,
+        spare: &mut Spare<'_>,
+    ) -> Option<Run> {
         let known = |value: &Value| Run {
             start: value.start,
             end: run.start,
@@ -257,7 +269,12 @@ impl Cache {
     }
 
     /// Joins `run` with the run behind it where that continues it; else gives `tail` back.
-    fn join_after(&mut self, run: &mut Run, tail: Option<Run>, spare: &mut Spare) -> Option<Run> {
+    fn join_after(
+        &mut self,
+        run: &mut Run,
+        tail: Option<Run>,
+        spare: &mut Spare<'_>,
+    ) -> Option<Run> {
         let after = tail.or_else(|| self.at_or_after(run.end))?;
         if !run.continues_in(&after) {
             return tail;
@@ -269,7 +286,7 @@ impl Cache {
         None
     }
 
-    fn remove(&mut self, run: &Run, spare: &mut Spare) {
+    fn remove(&mut self, run: &Run, spare: &mut Spare<'_>) {
         if let Some(node) = self.runs.remove_node(&run.end) {
             spare.put(node);
             match run.status {
@@ -281,10 +298,13 @@ impl Cache {
 
     /// Adds a run, whose blocks are not known. There is memory for it: a change adds at most two runs to
     /// those that it takes out.
-    fn insert(&mut self, run: Run, spare: &mut Spare) {
+    fn insert(&mut self, run: Run, spare: &mut Spare<'_>) {
         let Some(memory) = spare.take() else {
             // Would lose track of reserved space if it were delayed, hence the message.
-            pr_err!("extent status: no memory was set aside for {run:?}\n");
+            pr_err!(
+                "({}): extent status: no memory was set aside for {run:?}\n",
+                spare.id.to_str().unwrap_or("?")
+            );
             return;
         };
         let value = Value {
@@ -320,7 +340,7 @@ mod tests {
     }
 
     fn set(cache: &mut Cache, run: Run) -> Result {
-        cache.set(run, &mut Spare::new()?);
+        cache.set(run, &mut Spare::new(c"test")?);
         Ok(())
     }
 
@@ -375,7 +395,7 @@ mod tests {
         cache.forget_cached();
         assert_eq!(cache.find(25), None);
         assert_eq!(cache.delayed(), 20);
-        cache.forget(0..35, &mut Spare::new()?);
+        cache.forget(0..35, &mut Spare::new(c"test")?);
         assert_eq!(cache.at_or_after(0), Some(delayed(35, 40)));
         assert_eq!(cache.delayed(), 5);
         Ok(())
@@ -388,7 +408,7 @@ mod tests {
         set(&mut cache, delayed(last, u32::MAX))?;
         assert_eq!(cache.find(last), Some(delayed(last, u32::MAX)));
         assert_eq!(cache.find(u32::MAX), None);
-        cache.forget(0..u32::MAX, &mut Spare::new()?);
+        cache.forget(0..u32::MAX, &mut Spare::new(c"test")?);
         assert_eq!(cache.delayed(), 0);
         Ok(())
     }

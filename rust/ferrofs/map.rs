@@ -167,7 +167,7 @@ impl Locked<'_> {
             }
         };
         // The cache is only that; without memory it stays as it is.
-        if let Ok(mut spare) = Spare::new() {
+        if let Ok(mut spare) = Spare::new(inode.sb().id()) {
             self.tree.cache.set(run, &mut spare);
             self.tree.cache.trim();
         }
@@ -175,7 +175,11 @@ impl Locked<'_> {
     }
 
     /// The holes in `range`, each with the memory for recording a change of it.
-    fn holes(&mut self, inode: &Inode, range: Range<u32>) -> Result<KVVec<(Run, Spare)>> {
+    fn holes<'i>(
+        &mut self,
+        inode: &'i Inode,
+        range: Range<u32>,
+    ) -> Result<KVVec<(Run, Spare<'i>)>> {
         let mut holes = KVVec::new();
         let mut at = range.start;
         while at < range.end {
@@ -183,7 +187,7 @@ impl Locked<'_> {
             if run.status == Status::Hole {
                 // The cache may have joined it with what was there before.
                 let hole = run.part(at..range.end).ok_or(EINVAL)?;
-                holes.push((hole, Spare::new()?), GFP_KERNEL)?;
+                holes.push((hole, Spare::new(inode.sb().id())?), GFP_KERNEL)?;
             }
             at = run.end;
         }
@@ -194,7 +198,7 @@ impl Locked<'_> {
     fn delay(
         &mut self,
         sb: &SuperBlock,
-        holes: &mut [(Run, Spare)],
+        holes: &mut [(Run, Spare<'_>)],
         reserve: impl FnOnce(&Allocator, u32) -> Result,
     ) -> Result {
         let count: u32 = holes.iter().map(|(run, _)| run.len()).sum();
@@ -246,7 +250,7 @@ impl Locked<'_> {
     }
 
     /// Forgets what is known of `range` and gives back what is reserved for its delayed blocks.
-    fn forget(&mut self, sb: &SuperBlock, range: Range<u32>, spare: &mut Spare) {
+    fn forget(&mut self, sb: &SuperBlock, range: Range<u32>, spare: &mut Spare<'_>) {
         let before = self.tree.cache.delayed();
         self.tree.cache.forget(range, spare);
         let given_up = before - self.tree.cache.delayed();
@@ -392,7 +396,7 @@ pub(crate) fn try_reserve(inode: &Inode, start: impl Into<u32>, count: u32) -> R
         at = run.end;
     }
     if let Some(hole) = hole {
-        let spare = Spare::new_nowait().map_err(|_| EAGAIN)?;
+        let spare = Spare::new_nowait(inode.sb().id()).map_err(|_| EAGAIN)?;
         map.delay(inode.sb(), &mut [(hole, spare)], |alloc, count| {
             alloc.try_reserve(count)
         })?;
@@ -416,7 +420,7 @@ pub(crate) fn release(inode: &Inode, start: impl Into<u32>, count: u32) -> Resul
     let mut map = inode.data().map.lock();
     let mut at = range.start;
     while let Some(run) = map.tree.cache.next_delayed(at..range.end) {
-        let mut spare = Spare::new()?;
+        let mut spare = Spare::new(sb.id())?;
         map.forget(sb, run.start..run.end, &mut spare);
         at = run.end;
     }

@@ -170,7 +170,7 @@ fn fill_one(
     state: State,
 ) -> Result<u32> {
     let sb = inode.sb();
-    let mut spare = Spare::new()?;
+    let mut spare = Spare::new(sb.id())?;
     let (goal, adjacent) = goal(map, inode, run.start)?;
     let request = Request {
         goal,
@@ -339,8 +339,8 @@ fn convert_some(txn: &Transaction<'_>, inode: &Inode, start: u32, end: u32) -> R
     let result =
         extent::Tree::new(&mut tree.root, &mut store, home(inode)).convert(blocks, State::Written);
     match result {
-        Ok(Progress::Done) => note_written(&mut map, start, end),
-        Ok(Progress::Partial(next)) => note_written(&mut map, start, next.get()),
+        Ok(Progress::Done) => note_written(&mut map, inode, start, end),
+        Ok(Progress::Partial(next)) => note_written(&mut map, inode, start, next.get()),
         // How far it got is not known.
         Err(_) => map.tree.cache.forget_cached(),
     }
@@ -349,7 +349,7 @@ fn convert_some(txn: &Transaction<'_>, inode: &Inode, start: u32, end: u32) -> R
 }
 
 /// Brings the cache up to date with a conversion.
-fn note_written(map: &mut Locked<'_>, start: u32, end: u32) {
+fn note_written(map: &mut Locked<'_>, inode: &Inode, start: u32, end: u32) {
     let mut at = start;
     while at < end {
         let Some(run) = map.tree.cache.at_or_after(at) else {
@@ -360,7 +360,7 @@ fn note_written(map: &mut Locked<'_>, start: u32, end: u32) {
             continue;
         };
         if let Status::Unwritten(physical) = part.status {
-            let Ok(mut spare) = Spare::new() else {
+            let Ok(mut spare) = Spare::new(inode.sb().id()) else {
                 // Without memory nothing can be recorded: what is not known is read from the tree.
                 map.tree.cache.forget_cached();
                 return;

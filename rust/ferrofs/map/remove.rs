@@ -80,7 +80,7 @@ fn first_of_step(inode: &Inode, range: &Range<u32>, end: u32) -> Result<u32> {
 
 fn remove_some(txn: &Transaction<'_>, inode: &Inode, range: Range<u32>) -> Result<Progress> {
     let sb = inode.sb();
-    let mut spare = Spare::new()?;
+    let mut spare = Spare::new(sb.id())?;
     let mut map = inode.data().map.lock();
     let tree = &mut *map.tree;
     let mut store = Store {
