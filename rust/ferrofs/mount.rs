@@ -298,10 +298,7 @@ fn end_recovery(sb: &SuperBlock) -> Result {
     if !replayed || !volume.has_primary() {
         return Ok(());
     }
-    {
-        let updates = volume.journal.lock_updates();
-        volume.journal.flush(&updates)?;
-    }
+    let _empty = volume.journal.flush()?;
     volume.update_superblock(|superblock| {
         superblock.set_needs_recovery(false);
         superblock.update_checksum(crc32c);
@@ -439,9 +436,11 @@ pub(crate) fn mark_in_use(volume: &Volume, superblock: &mut Superblock) {
 
 /// Nothing will be written any more: brings the disk to the state of a clean unmount.
 ///
-/// Called at unmount and when a mount becomes read-only.
+/// Called at unmount, for a freeze and when a mount becomes read-only. Sleeps; not within a transaction.
 pub(crate) fn end_writing(sb: &SuperBlock) -> Result {
     let volume = sb.data();
+    // Until the super block says that there is nothing to replay, nothing may get into the log.
+    let _empty = volume.journal.flush()?;
     let free_blocks = volume.alloc.free_blocks();
     let free_inodes = volume.alloc.free_inodes();
     volume.update_superblock(|superblock| {

@@ -79,12 +79,6 @@ pub(crate) fn freeze(sb: &SuperBlock) -> Result {
     let volume = sb.data();
     volume.conversions.flush();
     state::check(sb)?;
-    if !volume.journal.has_log() {
-        return mount::end_writing(sb);
-    }
-    // Until the super block says that there is nothing to replay, nothing may get into the log.
-    let updates = volume.journal.lock_updates();
-    volume.journal.flush(&updates)?;
     mount::end_writing(sb)
 }
 
@@ -174,10 +168,7 @@ fn become_read_only(sb: &SuperBlock) -> Result {
         // The log must stay for the next mount to replay.
         return Ok(());
     }
-    if volume.journal.has_log() {
-        let updates = volume.journal.lock_updates();
-        volume.journal.flush(&updates)?;
-    } else {
+    if !volume.journal.has_log() {
         sb.sync_device()?;
     }
     mount::end_writing(sb)

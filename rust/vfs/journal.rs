@@ -400,31 +400,28 @@ impl Journal {
         .unwrap_or(false)
     }
 
-    /// Keeps new transactions from starting and waits for the open ones; for freezing. Must be followed
-    /// by [`flush`](Self::flush) and, at the thaw, [`unlock_updates`](Updates::unlock).
-    pub fn lock_updates(&self) -> Updates<'_> {
-        let in_use = self.enter().ok();
-        if let Some(raw) = in_use.as_ref().and_then(InUse::log) {
+    /// Waits for the open transactions, commits, writes everything to its place and marks the log empty.
+    ///
+    /// It stays empty as long as what this returns lives: whoever starts a transaction waits for the end of
+    /// that. Nothing happens without a log. Sleeps; not within a transaction.
+    pub fn flush(&self) -> Result<EmptyLog<'_>> {
+        let Ok(in_use) = self.enter() else {
+            return Ok(EmptyLog { in_use: None });
+        };
+        let log = in_use.log();
+        if let Some(raw) = log {
             // SAFETY: The journal is valid while in use.
             unsafe { bindings::jbd2_journal_lock_updates(raw) };
         }
-        Updates { in_use }
-    }
-
-    /// Commits, writes everything to its place and marks the log empty, with no transaction open.
-    ///
-    /// The witness says that no transaction can be started meanwhile. `EINVAL` when it does not, for it is
-    /// of another journal or of a time when this one was closed.
-    pub fn flush(&self, updates: &Updates<'_>) -> Result {
-        self.with_log(|raw| {
-            let locked = updates.in_use.as_ref().and_then(InUse::log);
-            if locked != Some(raw) {
-                return Err(EINVAL);
-            }
+        // INVARIANT: Locked above.
+        let empty = EmptyLog {
+            in_use: Some(in_use),
+        };
+        if let Some(raw) = log {
             // SAFETY: The journal is valid while in use, and updates are locked.
-            to_result(unsafe { bindings::jbd2_journal_flush(raw, 0) })
-        })
-        .unwrap_or(Ok(()))
+            to_result(unsafe { bindings::jbd2_journal_flush(raw, 0) })?;
+        }
+        Ok(empty)
     }
 }
 
@@ -442,21 +439,17 @@ impl Drop for Journal {
     }
 }
 
-/// A journal in which no transaction can be started.
+/// The log of a journal in which no transaction can be started until this is dropped.
 ///
 /// # Invariants
 ///
 /// Holds jbd2's updates lock if there is a log.
-pub struct Updates<'a> {
+#[must_use = "the log stays empty only as long as this lives"]
+pub struct EmptyLog<'a> {
     in_use: Option<InUse<'a>>,
 }
 
-impl Updates<'_> {
-    /// Lets transactions start again. The same as dropping.
-    pub fn unlock(self) {}
-}
-
-impl Drop for Updates<'_> {
+impl Drop for EmptyLog<'_> {
     fn drop(&mut self) {
         if let Some(raw) = self.in_use.as_ref().and_then(InUse::log) {
             // SAFETY: By the type invariant the updates are locked.
