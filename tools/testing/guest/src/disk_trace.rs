@@ -67,7 +67,7 @@ impl Request {
 
 /// The requests of one kind to the disk of `bench` that `trace` has seen.
 fn requests(bench: &Bench, trace: &Trace, event: &str) -> anyhow::Result<Vec<Request>> {
-    let device = device_number(bench)?.replace(':', ",");
+    let device = traced_number(bench)?;
     Ok(trace
         .read()?
         .iter()
@@ -94,7 +94,12 @@ pub fn total(requests: &[Request]) -> u64 {
     requests.iter().map(|request| request.bytes).sum()
 }
 
-/// The number of the disk, "259:0".
+/// The number of the disk as the tracepoints of the block layer and of the journal print it, "259,0".
+pub fn traced_number(bench: &Bench) -> anyhow::Result<String> {
+    Ok(device_number(bench)?.replace(':', ","))
+}
+
+/// The number of the disk as sysfs and the tracepoints of writeback have it, "259:0".
 pub fn device_number(bench: &Bench) -> anyhow::Result<String> {
     let number = fs::metadata(&bench.disk)
         .with_context(|| format!("looking at {}", bench.device()))?

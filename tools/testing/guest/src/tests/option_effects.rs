@@ -7,7 +7,7 @@ use crate::bench::Bench;
 use crate::bench::REFERENCE;
 use crate::command;
 use crate::command::must;
-use crate::disk_trace::device_number;
+use crate::disk_trace::traced_number;
 use crate::tests::options::blocks;
 use crate::tests::options::shown;
 use crate::tests::readonly::disk_hash;
@@ -145,7 +145,7 @@ fn commits_after(
         rustix::fs::syncfs(File::open(&bench.dir)?)?;
         let trace = Trace::start(&["jbd2/jbd2_start_commit"])?;
         work()?;
-        let device = format!("dev {} ", device_number(bench)?.replace(':', ","));
+        let device = format!("dev {} ", traced_number(bench)?);
         let end = Instant::now() + patience;
         loop {
             if trace.read()?.iter().any(|line| line.contains(&device)) {
