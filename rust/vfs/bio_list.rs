@@ -16,6 +16,9 @@ use kernel::sync::atomic::Atomic;
 use crate::bio::CompletedBio;
 use crate::bio::Completion;
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 /// Writes that have ended and wait for a worker. Any context may push.
 ///
 /// # Invariants

@@ -45,6 +45,9 @@ use kernel::sync::atomic::Atomic;
 
 use crate::block_device::BlockDevice;
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
 // The lock and the kind live in bits of `b_state` that the kernel does not use: it has less than 32.
 const _: () = assert!(usize::BITS == 64);
 
@@ -121,12 +124,21 @@ impl Buffer {
         verify: impl FnOnce(&[u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let buffer = Self::read(device, block)?;
-        if kind == Kind::UNKNOWN || buffer.kind() != kind {
-            let data = buffer.data();
-            verify(&data)?;
-            buffer.set_kind(kind);
-        }
+        buffer.verify_once(kind, verify)?;
         Ok(buffer)
+    }
+
+    fn verify_once<E>(
+        &self,
+        kind: Kind,
+        verify: impl FnOnce(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if kind == Kind::UNKNOWN || self.kind() != kind {
+            let data = self.data();
+            verify(&data)?;
+            self.set_kind(kind);
+        }
+        Ok(())
     }
 
     /// The number of the block.

@@ -57,6 +57,18 @@ impl OwnedQueue {
         unsafe { Queue::from_raw(self.queue.as_ptr()) }.enqueue(work)
     }
 
+    /// Has the queue call `f`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[cfg(CONFIG_KUNIT = "y")]
+    pub(crate) fn spawn(&self, f: impl FnOnce() + Send + 'static) -> Result {
+        // SAFETY: By the type invariants the queue lives as long as `self`.
+        let queue = unsafe { Queue::from_raw(self.queue.as_ptr()) };
+        Ok(queue.try_spawn(GFP_KERNEL, f)?)
+    }
+
     /// Waits for all work that is on the queue now. Sleeps.
     pub fn flush(&self) {
         // SAFETY: By the type invariants.

@@ -123,20 +123,10 @@ impl<C: Completion> BioSet<C> {
     ) -> Result<WriteBio<'a, C>> {
         let bdev = sb.bdev().ok_or(EINVAL)?;
         // SAFETY: The device is open while the super block lives, which is while folios are under
-        // writeback. The bio set is initialised.
-        let bio = unsafe {
-            bindings::bio_alloc_nofs(
-                self.set.get(),
-                bdev.as_ptr(),
-                segments(bytes),
-                bindings::req_op_REQ_OP_WRITE | flags.0,
-            )
-        };
-        let bio = NonNull::new(bio).ok_or(ENOMEM)?;
-        self.users.fetch_add(1, Relaxed);
-        // SAFETY: The bio is ours, with room for a `Front<C>` before it.
+        // writeback.
+        let bio = unsafe { self.make(bdev.as_ptr(), segments(bytes), flags, context)? };
+        // SAFETY: The bio is ours.
         unsafe {
-            front::<C>(bio).as_ptr().write(Front { set: self, context });
             (*bio.as_ptr()).bi_iter.bi_sector = sector;
             (*bio.as_ptr()).bi_end_io = Some(end_write::<C>);
         }
@@ -145,6 +135,28 @@ impl<C: Completion> BioSet<C> {
             bio,
             _set: PhantomData,
         })
+    }
+
+    /// An empty bio of this set, with its front initialised. Sleeps until there is memory.
+    ///
+    /// # Safety
+    ///
+    /// `bdev` must be open as long as the bio lives, or null if the bio will not be submitted.
+    pub(crate) unsafe fn make(
+        &self,
+        bdev: *mut bindings::block_device,
+        segments: u16,
+        flags: Flags,
+        context: C,
+    ) -> Result<NonNull<bindings::bio>> {
+        let flags = bindings::req_op_REQ_OP_WRITE | flags.0;
+        // SAFETY: By this function's contract; the bio set is initialised.
+        let bio = unsafe { bindings::bio_alloc_nofs(self.set.get(), bdev, segments, flags) };
+        let bio = NonNull::new(bio).ok_or(ENOMEM)?;
+        self.users.fetch_add(1, Relaxed);
+        // SAFETY: The bio is ours, with room for a `Front<C>` before it.
+        unsafe { front::<C>(bio).as_ptr().write(Front { set: self, context }) };
+        Ok(bio)
     }
 
     /// What the ends of all writes share.

@@ -12,7 +12,9 @@ use anyhow::Context;
 const SUITES: &[&str] = &[
     "ferrofs_extent_status",
     "ferrofs_freed",
+    "vfs_bio_list",
     "vfs_block_state",
+    "vfs_buffer",
     "vfs_credits",
     "vfs_iomap",
     "vfs_kiocb",
