@@ -110,7 +110,7 @@ impl Allocator {
             totals.add(&loaded);
             list.push(Group::new(number, &loaded)?, GFP_KERNEL)?;
         }
-        core.space.set(&totals);
+        core.space.begin_with(&totals);
         core.space.keep_back(sb)?;
         core.set_discard(sb);
         let zone = zone::with_journal(sb, zone)?;

@@ -112,14 +112,19 @@ fn initialise(sb: &SuperBlock, group: Group, which: Which, bytes: &mut [u8]) -> 
     filled.map_err(|_| EINVAL)
 }
 
-/// The bits that stand for the blocks of `range` which are in `group`.
-fn in_group(geometry: &ext4::Geometry, group: Group, range: Range<u64>) -> Option<Range<u32>> {
-    let first = geometry.first_block(group).get();
-    let end = first + u64::from(geometry.blocks_in_group(group));
-    let start = range.start.max(first);
-    let end = range.end.min(end);
-    // The differences are less than the size of a group.
-    (start < end).then(|| (start - first) as u32..(end - first) as u32)
+/// Makes sure that the metadata in a group, its own and what lies there of others, is in use in the group's bitmap,
+/// which stands for `blocks`.
+fn check_metadata(
+    bitmap: &Bitmap<&[u8]>,
+    zone: &Zone,
+    blocks: Range<u64>,
+) -> Result<(), BitmapError> {
+    for part in zone.parts(blocks.clone()) {
+        // Both are less than the size of a group.
+        let (start, count) = (part.start - blocks.start, part.end - part.start);
+        bitmap.check_used(start as u32, count as u32)?;
+    }
+    Ok(())
 }
 
 /// Makes the searchable form of a group's block bitmap.
@@ -136,22 +141,17 @@ pub(super) fn summarise(sb: &SuperBlock, zone: Option<&Zone>, group: Group) -> R
     }
     let buffer = read(sb, group, Which::Blocks, home.block)?;
     let bytes = buffer.data();
-    let bitmap = Bitmap::new(&*bytes, bits).ok_or(EINVAL)?;
+    let bitmap = Bitmap::new(&bytes[..], bits).ok_or(EINVAL)?;
     let first = geometry.first_block(group).get();
-    let all = first..first + u64::from(geometry.blocks_in_group(group));
-    // Metadata of other groups may lie in this one.
-    for range in zone.into_iter().flat_map(|zone| zone.parts(all.clone())) {
-        let Some(metadata) = in_group(geometry, group, range) else {
-            continue;
-        };
-        if let Err(what) = bitmap.check_used(metadata.start, metadata.end - metadata.start) {
-            drop(bytes);
-            return Err(error::corrupt(
-                sb,
-                Place::block(home.block),
-                format_args!("metadata is not in use: {what}"),
-            ));
-        }
+    let blocks = first..first + u64::from(geometry.blocks_in_group(group));
+    let checked = zone.map_or(Ok(()), |zone| check_metadata(&bitmap, zone, blocks));
+    if let Err(what) = checked {
+        drop(bytes);
+        return Err(error::corrupt(
+            sb,
+            Place::block(home.block),
+            format_args!("metadata is not in use: {what}"),
+        ));
     }
     Summary::new(&bytes, bits)
 }
@@ -296,6 +296,75 @@ impl<'a> Change<'a> {
         } else {
             bitmap.release(start, count)?;
         }
+        Ok(())
+    }
+}
+
+#[kunit_tests(ferrofs_bitmap)]
+mod tests {
+    use super::*;
+
+    /// The blocks of a group behind the first one.
+    const BLOCKS: Range<u64> = 128..256;
+
+    fn zone(ranges: &[Range<u64>]) -> Result<Zone> {
+        let mut list = KVVec::new();
+        for range in ranges {
+            list.push(range.clone().into(), GFP_KERNEL)?;
+        }
+        Ok(Zone::new(list))
+    }
+
+    /// What is found wrong when only the blocks in `free` are free.
+    fn check(free: Range<u64>, metadata: &[Range<u64>]) -> Result<Result<(), BitmapError>> {
+        let mut bytes = [0xff; 16];
+        let mut bitmap = Bitmap::new(&mut bytes[..], 128).ok_or(EINVAL)?;
+        let (start, count) = (free.start - BLOCKS.start, free.end - free.start);
+        bitmap
+            .release(start as u32, count as u32)
+            .map_err(|_| EINVAL)?;
+        let bitmap = Bitmap::new(&bytes[..], 128).ok_or(EINVAL)?;
+        Ok(check_metadata(&bitmap, &zone(metadata)?, BLOCKS))
+    }
+
+    #[test]
+    fn metadata_that_is_free_is_found() -> Result {
+        let first_and_last = [128..129, 255..256];
+        assert!(check(129..255, &first_and_last)?.is_ok());
+        assert!(check(128..129, &first_and_last)?.is_err());
+        assert!(check(255..256, &first_and_last)?.is_err());
+        // The last block of a word and the first of the next.
+        let inner = [191..193];
+        assert!(check(128..191, &inner)?.is_ok());
+        assert!(check(193..256, &inner)?.is_ok());
+        assert!(check(191..192, &inner)?.is_err());
+        assert!(check(192..193, &inner)?.is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn metadata_elsewhere_does_not_matter() -> Result {
+        assert!(check(128..256, &[])?.is_ok());
+        assert!(check(128..256, &[0..128, 256..300])?.is_ok());
+        // What lies across the borders matters as far as it is here.
+        let across = [100..130, 250..1000];
+        assert!(check(130..250, &across)?.is_ok());
+        assert!(check(129..130, &across)?.is_err());
+        assert!(check(250..251, &across)?.is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_parts_of_a_zone_are_cut_and_in_order() -> Result {
+        let zone = zone(&[40..50, 10..20, 20..30])?;
+        assert!(zone.parts(0..100).eq([10..30, 40..50]));
+        assert!(zone.parts(15..45).eq([15..30, 40..45]));
+        assert!(zone.parts(30..40).eq([]));
+        assert!(zone.parts(49..50).eq([49..50]));
+        assert!(zone.parts(50..50).eq([]));
+        assert!(zone.overlaps(PhysicalBlock::new(49), 1));
+        assert!(!zone.overlaps(PhysicalBlock::new(30), 10));
+        assert!(zone.overlaps(PhysicalBlock::new(30), 11));
         Ok(())
     }
 }

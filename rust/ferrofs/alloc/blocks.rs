@@ -167,7 +167,7 @@ fn allocate_in(
         descriptor.clusters_allocated(count)
     });
     if marked.is_err() {
-        group.forget_blocks(core, &mut state);
+        group.forget_blocks(&core.space, &mut state);
         drop(state);
         return super::next_group(txn, ALLOCATE_CREDITS);
     }
@@ -272,7 +272,7 @@ fn free_in(
         descriptor.clusters_freed(count, geometry, number)
     });
     if let Err(error) = marked {
-        group.forget_blocks(core, &mut state);
+        group.forget_blocks(&core.space, &mut state);
         return Err(error);
     }
     let run = Freed::new(txn.tid(), geometry, number, bits);
@@ -281,7 +281,7 @@ fn free_in(
         core.remember(run);
     } else {
         core.discard_run(&run);
-        group.make_free(core, &mut state, &run);
+        group.make_free(&core.space, core.id(), &mut state, &run);
     }
     Ok(())
 }

@@ -8,12 +8,14 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
+use ext4::bitmap::BitmapError;
 use kernel::prelude::*;
 use vfs::journal::CommitListener;
 use vfs::journal::Journal;
 use vfs::journal::Tid;
 use vfs::memory::NoFs;
 
+use super::summary::Summary;
 use super::Core;
 
 /// A run of blocks of one group that was freed.
@@ -78,12 +80,23 @@ impl Waiting {
     }
 
     /// The runs in a group.
-    pub(super) fn in_group(&self, group: ext4::Group) -> impl Iterator<Item = &Freed> {
+    fn in_group(&self, group: ext4::Group) -> impl Iterator<Item = &Freed> {
         let all = Iterator::chain(self.commit.iter(), self.release.iter());
         all.filter(move |run| run.group == group)
     }
 
-    fn add(&mut self, run: Freed) -> Result {
+    /// Marks the runs in a group as used in its summary, which was made of the bitmap on disk, where they are
+    /// free.
+    pub(super) fn hide(
+        &self,
+        group: ext4::Group,
+        summary: &mut Summary,
+    ) -> Result<(), BitmapError> {
+        let mut runs = self.in_group(group);
+        runs.try_for_each(|run| summary.mark_used(run.bits()))
+    }
+
+    pub(super) fn add(&mut self, run: Freed) -> Result {
         // A run that continues the one before is one with it.
         if let Some(last) = self.commit.last_mut() {
             let follows = last.tid == run.tid
@@ -100,7 +113,7 @@ impl Waiting {
 
     /// Moves the runs that `tid` or an earlier transaction has freed on to be released. When there is no
     /// memory for that, the next commit will do it.
-    fn commit(&mut self, tid: Tid) {
+    pub(super) fn commit(&mut self, tid: Tid) {
         let is_committed = |run: &Freed| tid.is_at_least(run.tid);
         let count = self.commit.iter().filter(|run| is_committed(run)).count();
         if self.release.reserve(count, GFP_KERNEL).is_err() {
@@ -180,7 +193,7 @@ impl Core {
             let rest = waiting.release.len().saturating_sub(1);
             waiting.release.truncate(rest);
         }
-        group.make_free(self, &mut state, run);
+        group.make_free(&self.space, self.id(), &mut state, run);
         Ok(())
     }
 }
@@ -203,10 +216,10 @@ impl CommitListener for Core {
 }
 
 #[kunit_tests(ferrofs_freed)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn run(tid: u32, group: u32, bits: Range<u32>) -> Freed {
+    pub(in crate::alloc) fn run(tid: u32, group: u32, bits: Range<u32>) -> Freed {
         Freed {
             tid: Tid::new(tid),
             group: ext4::Group::new(group),

@@ -15,6 +15,7 @@ use kernel::sync::MutexGuard;
 
 use super::bitmap;
 use super::freed::Freed;
+use super::space::Space;
 use super::summary::Summary;
 use super::Core;
 use crate::group;
@@ -153,10 +154,10 @@ impl Group {
     }
 
     /// Nobody looks for blocks here any more.
-    pub(super) fn forget_blocks(&self, core: &Core, state: &mut State) {
+    pub(super) fn forget_blocks(&self, space: &Space, state: &mut State) {
         state.bad_blocks = true;
         state.summary = None;
-        core.space.lost(self.free.swap(0, Relaxed));
+        space.lost(self.free.swap(0, Relaxed));
     }
 
     /// Makes the summary of the group unless there is one.
@@ -176,7 +177,7 @@ impl Group {
                 }
                 Err(error) => {
                     if error != ENOMEM {
-                        self.forget_blocks(core, state);
+                        self.forget_blocks(&core.space, state);
                     }
                     return Err(error);
                 }
@@ -187,23 +188,23 @@ impl Group {
 
     fn make_summary(&self, sb: &SuperBlock, core: &Core) -> Result<Summary> {
         let mut summary = bitmap::summarise(sb, core.zone.as_ref(), self.number)?;
-        // They are free in the bitmap.
-        for run in core.waiting.lock().in_group(self.number) {
-            summary.mark_used(run.bits()).map_err(|_| EINVAL)?;
-        }
+        let waiting = core.waiting.lock();
+        waiting
+            .hide(self.number, &mut summary)
+            .map_err(|_| EINVAL)?;
         Ok(summary)
     }
 
-    /// Blocks whose freeing was committed can be allocated again.
-    pub(super) fn make_free(&self, core: &Core, state: &mut State, run: &Freed) {
+    /// Blocks whose freeing was committed can be allocated again. `id` is what messages call the mount.
+    pub(super) fn make_free(&self, space: &Space, id: &str, state: &mut State, run: &Freed) {
         let bits: Range<u32> = run.bits();
         if state.bad_blocks {
-            core.space.lost(run.count);
+            space.lost(run.count);
         } else if let Some(summary) = state.summary.as_mut() {
             if let Err(what) = summary.mark_free(bits) {
                 pr_err!(
                     "({}): group {}: {}\n",
-                    core.id(),
+                    id,
                     self.number.get(),
                     crate::error::Shown(what)
                 );
@@ -212,6 +213,139 @@ impl Group {
         } else {
             self.free.fetch_add(run.count, Relaxed);
         }
-        core.space.committed(run.count);
+        space.committed(run.count);
+    }
+}
+
+#[kunit_tests(ferrofs_groups)]
+mod tests {
+    use super::super::freed::tests::run;
+    use super::super::freed::Waiting;
+    use super::*;
+    use ext4::free_space::Request;
+    use vfs::journal::Tid;
+
+    /// A free group of 64 blocks, and the counts of a disk that has no other.
+    fn free_group() -> Result<(Pin<KBox<Group>>, Pin<KBox<Space>>)> {
+        let loaded = Loaded {
+            free_blocks: 64,
+            free_inodes: 8,
+            directories: 0,
+        };
+        let mut totals = Totals::default();
+        totals.add(&loaded);
+        let space = KBox::try_pin_init(Space::new(), GFP_KERNEL)?;
+        space.begin_with(&totals);
+        Ok((Group::new(ext4::Group::ZERO, &loaded)?, space))
+    }
+
+    /// The summary of the group as its bitmap on disk has it: all free.
+    fn all_free() -> Result<Summary> {
+        Summary::new(&[0; 8], 64)
+    }
+
+    /// Where a run of 8 blocks is found, from the first block on.
+    fn find(summary: &Summary) -> Option<Range<u32>> {
+        summary.find(&Request {
+            goal: 0,
+            continues: false,
+            wanted: 8,
+            least: 8,
+        })
+    }
+
+    #[test]
+    fn what_is_freed_is_used_again_after_its_commit_only() -> Result {
+        let (group, space) = free_group()?;
+        let mut waiting = Waiting::new();
+        let mut summary = all_free()?;
+        // 16 blocks are allocated, and the first 8 of them freed by transaction 5.
+        space.reserve(16, true)?;
+        space.used(16);
+        summary.mark_used(0..16).map_err(|_| EINVAL)?;
+        group.update_hints(&summary);
+        let freed = run(5, 0, 0..8);
+        waiting.add(freed)?;
+        space.freed(8);
+        assert_eq!(find(&summary), Some(16..24));
+        assert_eq!((group.free(), space.free(), space.pending()), (48, 56, 8));
+        // Nor are they in a summary that is made of the bitmap on disk meanwhile.
+        for committed in [4, 5] {
+            waiting.commit(Tid::new(committed));
+            let mut again = Summary::new(&[0, 0xff, 0, 0, 0, 0, 0, 0], 64)?;
+            assert_eq!(find(&again), Some(0..8));
+            waiting.hide(group.number, &mut again).map_err(|_| EINVAL)?;
+            assert_eq!(find(&again), Some(16..24));
+            assert_eq!(again.free_count(), 48);
+        }
+        // Of another group they are no matter.
+        let mut other = all_free()?;
+        waiting
+            .hide(ext4::Group::new(1), &mut other)
+            .map_err(|_| EINVAL)?;
+        assert_eq!(find(&other), Some(0..8));
+
+        let mut state = group.lock();
+        state.summary = Some(summary);
+        group.make_free(&space, "test", &mut state, &freed);
+        let summary = state.summary.as_ref().ok_or(EINVAL)?;
+        assert_eq!(find(summary), Some(0..8));
+        assert_eq!((group.free(), space.pending()), (56, 0));
+        assert_eq!((space.free(), space.unreserved()), (56, 56));
+        Ok(())
+    }
+
+    #[test]
+    fn a_contradiction_is_noticed() -> Result {
+        // Blocks wait for a commit that are used on disk: the summary cannot be made.
+        let mut waiting = Waiting::new();
+        waiting.add(run(5, 0, 60..64))?;
+        let mut summary = Summary::new(&[0, 0, 0, 0, 0, 0, 0, 0x80], 64)?;
+        assert!(waiting.hide(ext4::Group::ZERO, &mut summary).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn hints_of_a_group_that_was_not_looked_at() -> Result {
+        let (group, space) = free_group()?;
+        let unknown = |free| GroupSpace {
+            free,
+            largest_order: None,
+        };
+        assert_eq!(group.space(), unknown(64));
+        space.freed(4);
+        group.make_free(&space, "test", &mut group.lock(), &run(1, 0, 0..4));
+        assert_eq!(group.space(), unknown(68));
+        let mut summary = all_free()?;
+        summary.mark_used(0..33).map_err(|_| EINVAL)?;
+        group.update_hints(&summary);
+        assert_eq!((group.free(), group.space().largest_order), (31, Some(4)));
+        summary.mark_used(33..64).map_err(|_| EINVAL)?;
+        group.update_hints(&summary);
+        assert_eq!(group.free(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_found_in_a_damaged_group() -> Result {
+        let (group, space) = free_group()?;
+        // 8 of its blocks are used by then.
+        space.reserve(8, true)?;
+        space.used(8);
+        let mut summary = all_free()?;
+        summary.mark_used(0..8).map_err(|_| EINVAL)?;
+        group.update_hints(&summary);
+        let mut state = group.lock();
+        state.summary = Some(summary);
+        group.forget_blocks(&space, &mut state);
+        assert!(state.bad_blocks && state.summary.is_none());
+        assert_eq!((group.free(), space.unreserved()), (0, 0));
+        // What was freed in it before does not come back.
+        space.freed(8);
+        group.make_free(&space, "test", &mut state, &run(1, 0, 0..8));
+        assert_eq!((group.free(), space.pending()), (0, 0));
+        assert_eq!(space.unreserved(), 0);
+        assert_eq!(space.reserve(1, true), Err(ENOSPC));
+        Ok(())
     }
 }

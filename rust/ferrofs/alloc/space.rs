@@ -70,7 +70,7 @@ impl Space {
     }
 
     /// Begins with the sums over all groups.
-    pub(super) fn set(&self, totals: &Totals) {
+    pub(super) fn begin_with(&self, totals: &Totals) {
         self.free.set(totals.free_blocks as i64);
         self.available.set(totals.free_blocks as i64);
         self.free_inodes.set(totals.free_inodes as i64);
@@ -212,4 +212,111 @@ pub(crate) fn is_privileged(sb: &SuperBlock) -> bool {
     vfs::credentials::filesystem_uid() == settings.reserved_uid
         || (settings.reserved_gid != 0 && vfs::credentials::is_in_group(settings.reserved_gid))
         || vfs::credentials::can_use_reserved_resources()
+}
+
+#[kunit_tests(ferrofs_space)]
+mod tests {
+    use super::*;
+
+    /// A disk of which `free` blocks are free.
+    fn space(free: u64, kept_back: u64, pool: u64) -> Result<Pin<KBox<Space>>> {
+        let space = KBox::try_pin_init(Space::new(), GFP_KERNEL)?;
+        space.begin_with(&Totals {
+            free_blocks: free,
+            free_inodes: 10,
+            directories: 1,
+        });
+        space.kept_back.store(kept_back, Relaxed);
+        space.pool.store(pool, Relaxed);
+        Ok(space)
+    }
+
+    #[test]
+    fn each_gets_down_to_his_floor() -> Result {
+        let space = space(100, 30, 10)?;
+        assert_eq!(space.reserve(61, false), Err(ENOSPC));
+        space.reserve(60, false)?;
+        assert_eq!(space.reserve(1, false), Err(ENOSPC));
+        space.reserve(30, true)?;
+        assert_eq!(space.reserve(1, true), Err(ENOSPC));
+        assert_eq!(space.reserve_from_pool(11), Err(ENOSPC));
+        space.reserve_from_pool(10)?;
+        assert_eq!(space.reserve_from_pool(1), Err(ENOSPC));
+        assert_eq!((space.unreserved(), space.free()), (0, 100));
+        // What was refused took nothing.
+        space.give_back(1);
+        space.reserve_from_pool(1)?;
+        assert_eq!(space.reserve_from_pool(1), Err(ENOSPC));
+        Ok(())
+    }
+
+    #[test]
+    fn plenty_is_granted_without_counting() -> Result {
+        let plenty = PLENTY as u64;
+        let space = space(plenty + u64::from(SMALL) + 41, 30, 10)?;
+        // One block more than what must be left is free.
+        space.try_reserve(SMALL)?;
+        assert_eq!(space.unreserved(), plenty + 41);
+        assert_eq!(space.try_reserve(1), Err(EAGAIN));
+        space.reserve(1, false)?;
+        assert_eq!(space.unreserved(), plenty + 40);
+        // Much at once is counted, however much there is.
+        space.give_back(u32::MAX);
+        assert_eq!(space.try_reserve(SMALL + 1), Err(EAGAIN));
+        space.reserve(SMALL + 1, false)?;
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_beyond_the_disk() -> Result {
+        let space = space(100, 0, 0)?;
+        assert_eq!(space.reserve(u32::MAX, true), Err(ENOSPC));
+        // More is lost than there was: a damaged disk.
+        space.lost(150);
+        assert_eq!((space.unreserved(), space.free()), (0, 100));
+        assert_eq!(space.reserve_from_pool(1), Err(ENOSPC));
+        space.used(101);
+        assert_eq!((space.free(), space.load().free_clusters), (0, 0));
+        // A super block that keeps back more than there is.
+        let space = self::space(100, u64::MAX >> 2, 10)?;
+        assert_eq!(space.reserve(1, false), Err(ENOSPC));
+        assert_eq!(space.try_reserve(1), Err(EAGAIN));
+        space.reserve(90, true)
+    }
+
+    #[test]
+    fn a_block_is_free_then_pending_then_available() -> Result {
+        let space = space(100, 0, 0)?;
+        space.reserve(100, false)?;
+        space.used(60);
+        assert_eq!((space.free(), space.unreserved()), (40, 0));
+        space.freed(50);
+        // Free on disk, and told to whoever asks, but not given away.
+        assert_eq!((space.free(), space.unreserved()), (90, 50));
+        assert_eq!(space.pending(), 50);
+        assert_eq!(space.reserve(1, true), Err(ENOSPC));
+        space.committed(50);
+        assert_eq!((space.pending(), space.unreserved()), (0, 50));
+        space.reserve(50, false)?;
+        assert_eq!(space.reserve(1, false), Err(ENOSPC));
+        Ok(())
+    }
+
+    #[test]
+    fn inodes_are_counted() -> Result {
+        let space = space(0, 0, 0)?;
+        space.inode_used(true);
+        space.inode_used(false);
+        assert_eq!(space.free_inodes(), 8);
+        for _ in 0..9 {
+            space.inode_used(false);
+        }
+        assert_eq!(space.free_inodes(), 0);
+        space.inode_freed(true);
+        for _ in 0..10 {
+            space.inode_freed(false);
+        }
+        assert_eq!((space.free_inodes(), space.directories.sum()), (10, 1));
+        Ok(())
+    }
 }

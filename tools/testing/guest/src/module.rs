@@ -10,8 +10,12 @@ use anyhow::Context;
 
 /// KUnit suites that the module has at least, on a kernel that runs them.
 const SUITES: &[&str] = &[
+    "ferrofs_bitmap",
     "ferrofs_extent_status",
     "ferrofs_freed",
+    "ferrofs_groups",
+    "ferrofs_space",
+    "ferrofs_summary",
     "vfs_bio_list",
     "vfs_block_state",
     "vfs_buffer",
