@@ -314,7 +314,7 @@ pub fn all() -> &'static [Test] {
             "dirty pages and writeback on the account of a cgroup",
             reasons::cgroups,
         ),
-        on_demand(
+        test(
             "requests",
             300,
             "parts of files, busy writers, flags, priorities and hints",

@@ -114,6 +114,13 @@ impl Drop for Trace {
     }
 }
 
+/// The task that a line of the trace is about, "  comm-123   [000] ..... 1.5: event: ...". Its name may be missing there,
+/// its number never is.
+pub fn task(line: &str) -> Option<u32> {
+    let (task, _) = line.split_once(" [")?;
+    task.trim().rsplit('-').next()?.parse().ok()
+}
+
 /// The events that tell of writeback.
 pub const EVENTS: [&str; 7] = [
     "writeback/writeback_dirty_inode",
@@ -214,4 +221,19 @@ fn is_written(trace: &Trace, inode: u64) -> anyhow::Result<bool> {
         .read()?
         .iter()
         .any(|line| line.contains("writeback_single_inode:") && line.contains(&wanted)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_known_by_their_numbers() {
+        let line = "    kworker/u4:2-31      [000] .....   4.711: writeback_start: bdi 259:0: x";
+        assert_eq!(task(line), Some(31));
+        let nameless =
+            "           <...>-1042    [001] ...1.   4.711: writeback_start: bdi 259:0: x";
+        assert_eq!(task(nameless), Some(1042));
+        assert_eq!(task("# tracer: nop"), None);
+    }
 }
