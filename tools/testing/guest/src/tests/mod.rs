@@ -296,7 +296,7 @@ pub fn all() -> &'static [Test] {
             "snapshots of a frozen disk under load",
             frozen::freeze,
         ),
-        on_demand(
+        test(
             "reasons",
             300,
             "writeback by sync, amount, age and reclaim, told apart",
