@@ -302,7 +302,7 @@ pub fn all() -> &'static [Test] {
             "writeback by sync, amount, age and reclaim, told apart",
             reasons::four_ways,
         ),
-        on_demand(
+        test(
             "throttling",
             180,
             "writers sleep above the limits of dirty memory",

@@ -21,8 +21,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -89,6 +89,8 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> anyhow::Result<bool>) -> 
 struct Pauses {
     /// How often it was made to sleep.
     count: usize,
+    /// How often because there must not be one dirty page more, so that it sleeps until there are less.
+    at_limit: usize,
 }
 
 impl Pauses {
@@ -102,6 +104,7 @@ impl Pauses {
                 .is_some_and(|pause| pause > 0);
             if slept && line.contains(&ours) && task(&line) == Some(std::process::id()) {
                 pauses.count += 1;
+                pauses.at_limit += usize::from(field(&line, "task_ratelimit") == Some("0"));
             }
         }
         Ok(pauses)
@@ -167,93 +170,87 @@ fn reclaim(bench: &Bench, trace: &Trace, bdi: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a writer of [`throttling`] writes.
+const WRITTEN: u64 = 48 * MIB;
+
 /// Writers sleep when there is too much dirty memory, of all or of one device.
 pub fn throttling(outer: &Bench) -> anyhow::Result<()> {
+    let _quiet = Quiet::set()?;
     outer.format(&["-b", "4096", "512M"])?;
     let disk = Mapped::new(&outer.disk, 512 * MIB)?;
     let bench = &disk.bench(outer);
     // A commit would wait for a disk that is stopped, and writers for the commit.
     bench.mount_with("commit=300")?;
-    rustix::fs::sync();
     let bdi = device_number(bench)?;
-    let knobs = PathBuf::from(format!("/sys/class/bdi/{bdi}"));
-    let set = |knob: &str, value: &str| {
-        fs::write(knobs.join(knob), value).with_context(|| format!("setting {knob}"))
-    };
-    let free = is_throttled(bench, &disk, &bdi, "free")?;
-    anyhow::ensure!(!free, "a writer far below all limits was made to sleep");
+    // The file is in memory and its blocks have their places: neither who writes it anew nor a flusher needs anything
+    // from the disk but to take what is written.
+    let file = File::create_new(bench.path("file"))?;
+    file.write_all_at(&vec![1; WRITTEN as usize], 0)?;
+    let throttled =
+        |what: &str| is_throttled(&disk, &file, &bdi, what).with_context(|| what.to_string());
+
+    anyhow::ensure!(
+        !throttled("no limits")?,
+        "a writer far below all limits was made to sleep"
+    );
     {
         let _limits = DirtyBytes::set(4 * MIB, 8 * MIB)?;
-        let limited = is_throttled(bench, &disk, &bdi, "limited")?;
-        anyhow::ensure!(limited, "a writer above the limit was not made to sleep");
+        anyhow::ensure!(
+            throttled("a limit of all")?,
+            "a writer above the limit was not made to sleep"
+        );
     }
-    // The limits of one device, which bite before the limit of all only when they are strict.
+    // The limits of one device, which bite before the limit of all only when they are strict: 1 % of that limit, which
+    // is 20 MiB, and 8 MiB.
+    let knobs = PathBuf::from(format!("/sys/class/bdi/{bdi}"));
     for (knob, value) in [("max_ratio", "1"), ("max_bytes", "8388608")] {
-        set(knob, value)?;
-        set("strict_limit", "1")?;
-        let limited = is_throttled(bench, &disk, &bdi, knob);
-        set("strict_limit", "0")?;
         // Both are the same number to the kernel.
-        set("max_ratio", "100")?;
-        anyhow::ensure!(limited?, "{knob} with strict_limit does not bite");
+        let _ratio = Setting::set(knobs.join("max_ratio"), "100")?;
+        fs::write(knobs.join(knob), value).with_context(|| format!("setting {knob}"))?;
+        anyhow::ensure!(!throttled(knob)?, "{knob} bites without strict_limit");
+        let _strict = Setting::set(knobs.join("strict_limit"), "1")?;
+        anyhow::ensure!(throttled(knob)?, "{knob} with strict_limit does not bite");
     }
-    let free = is_throttled(bench, &disk, &bdi, "free-again")?;
-    anyhow::ensure!(!free, "a writer was made to sleep by limits that are gone");
+    anyhow::ensure!(
+        !throttled("no limits any more")?,
+        "a writer was made to sleep by limits that are gone"
+    );
+    drop(file);
     bench.finish()
 }
 
-/// Whether somebody who writes 48 MiB while the disk does nothing has to wait for it.
-fn is_throttled(bench: &Bench, disk: &Mapped, bdi: &str, name: &str) -> anyhow::Result<bool> {
-    let file = File::create(bench.path(name))?;
+/// Whether somebody who writes `file` anew while the disk does nothing has to wait for it. Who has to, and the kernel's
+/// tracepoint says that, cannot end before the disk goes on.
+fn is_throttled(disk: &Mapped, file: &File, bdi: &str, what: &str) -> anyhow::Result<bool> {
     rustix::fs::sync();
     let trace = Trace::start(&["writeback/balance_dirty_pages"])?;
+    let ended = AtomicBool::new(false);
     disk.stop()?;
-    let done = AtomicU64::new(0);
-    let (waited, written) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let piece = vec![1; MIB as usize];
-            (0..48).try_for_each(|at| {
-                done.store(at, Relaxed);
-                file.write_all_at(&piece, at * MIB)
-            })
+    let (watched, written) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let stopped_writer = wait_for("a writer's end or sleep", || {
+                Ok(ended.load(SeqCst) || Pauses::read(&trace, bdi)?.at_limit > 0)
+            });
+            let throttled = !ended.load(SeqCst);
+            disk.go_on()?;
+            stopped_writer.map(|()| throttled)
         });
-        // A slow machine is one thing, no progress at all another.
-        let mut last = (0, Instant::now());
-        while !writer.is_finished() && last.1.elapsed() < Duration::from_secs(3) {
-            std::thread::sleep(Duration::from_millis(20));
-            let now = done.load(Relaxed);
-            if now != last.0 {
-                last = (now, Instant::now());
-            }
-        }
-        let waited = !writer.is_finished();
-        let resumed = disk.go_on();
-        (
-            waited,
-            resumed.and_then(|()| {
-                let result = writer
-                    .join()
-                    .map_err(|_| anyhow::anyhow!("the writer panicked"))?;
-                Ok(result?)
-            }),
-        )
+        let written = (0..WRITTEN / MIB).try_for_each(|at| {
+            let piece = vec![2; MIB as usize];
+            file.write_all_at(&piece, at * MIB)
+        });
+        ended.store(true, SeqCst);
+        (watcher.join(), written)
     });
+    let throttled = watched.map_err(|_| anyhow::anyhow!("the watcher panicked"))??;
     written?;
-    let ours = format!("bdi {bdi}: ");
-    let pauses = trace
-        .read()?
-        .iter()
-        .filter(|line| line.contains(&ours) && line.contains("ferrofs-test"))
-        .filter_map(|line| field(line, "pause")?.parse::<i64>().ok())
-        .filter(|pause| *pause > 0)
-        .count();
-    eprintln!("{name}: waited: {waited}, {pauses} pauses");
+    let pauses = Pauses::read(&trace, bdi)?;
+    eprintln!("{what}: throttled: {throttled}, {pauses:?}");
     anyhow::ensure!(
-        waited == (pauses > 0),
-        "{name}: the writer waited: {waited}, and the tracepoint has {pauses} pauses"
+        throttled == (pauses.count > 0),
+        "the writer had to wait for the disk: {throttled}, and the kernel had it sleep: {pauses:?}"
     );
-    rustix::fs::sync();
-    Ok(waited)
+    Ok(throttled)
 }
 
 /// A cgroup (version 2) with the memory and I/O controllers, removed when this is dropped.
