@@ -92,6 +92,23 @@ pub(crate) fn format(dir: &Inode) -> DirFormat {
     DirFormat::with_checksum(&dir.sb().data().layout, dir.data().checksum())
 }
 
+/// The block of `dir` in which an entry was found. Sleeps.
+///
+/// As long as it is held, it stays in memory: see [`inode::hold`].
+///
+/// # Errors
+///
+/// Those of reading it, which are reported.
+pub(crate) fn hold(dir: &Inode, block: LogicalBlock) -> Result<Buffer> {
+    let kind = if block == LogicalBlock::ZERO && open(dir).is_indexed() {
+        BlockKind::Root
+    } else {
+        BlockKind::Leaf
+    };
+    let read = Reader::new(dir).read(block, kind);
+    read.map_err(|error| error.report(dir))
+}
+
 /// The directory `dir`, to look at.
 pub(crate) fn open(dir: &Inode) -> Directory<Blocks<'_>> {
     Directory::new(Blocks(Reader::new(dir)), format(dir), is_indexed(dir))

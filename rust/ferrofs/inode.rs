@@ -44,6 +44,7 @@ pub(crate) use create::CREATE_CREDITS;
 pub(crate) use load::get;
 pub(crate) use load::get_journal;
 pub(crate) use load::get_orphan;
+pub(crate) use store::hold;
 pub(crate) use store::modify_raw;
 pub(crate) use store::modify_raw_of;
 pub(crate) use store::read_raw;

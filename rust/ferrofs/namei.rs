@@ -3,9 +3,12 @@
 //! Names: finding, making and removing them.
 //!
 //! The kernel holds the lock of the directory, exclusively where it changes, and that of the inode that is
-//! removed or linked (see [`vfs::inode_ops`]). Each operation is one transaction. What can be known before
-//! it starts is found out before, so that a transaction which has begun to change something fails only
-//! for want of space or when the disk fails.
+//! removed or linked (see [`vfs::inode_ops`]). Each operation is one transaction.
+//!
+//! Nothing takes back what a transaction has changed when it fails later. So what can be known before it
+//! starts is found out before, and the blocks that will be changed are read and held in memory
+//! ([`inode::hold`], [`dir_blocks::hold`]). What may still fail then, for want of space, comes before a name is
+//! entered or removed; what comes after that fails only together with the whole journal.
 //!
 //! An inode that was made and then could not be given a name is left without links on the list of
 //! orphans, like one that was unlinked while it was open: dropping the last reference frees it.
@@ -220,6 +223,22 @@ pub(crate) fn take_name(
     removed
 }
 
+/// Gives `inode` a name with `enter`. Its count of links is to follow.
+///
+/// One that was made without a name is an orphan no more. That comes first, as it may fail: with a name, and an
+/// orphan, it would be freed in the end.
+fn give_name(txn: &Transaction<'_>, inode: &Inode, enter: impl FnOnce() -> Result) -> Result {
+    let is_first = inode.nlink() == 0;
+    if is_first {
+        orphan::remove(txn, inode)?;
+    }
+    let entered = enter();
+    if entered.is_err() && is_first {
+        orphan::add(txn, inode)?;
+    }
+    entered
+}
+
 /// `inode` has no name and never had one: it goes when the last reference does.
 fn let_go(txn: &Transaction<'_>, inode: &Inode) -> Result {
     orphan::add(txn, inode)?;
@@ -303,6 +322,7 @@ pub(crate) fn make<'d>(
     let name = checked_name(bytes)?;
     let inherited = acl::inherit(dir, mode)?;
     let credits = credits::make_inode(dir) + credits::enter(dir) + more;
+    let _held = inode::hold(dir)?;
     let new = retry_without_space(dir, || {
         let mut draft = Draft::new();
         let txn = start(dir, credits)?;
@@ -436,16 +456,15 @@ pub(crate) fn link<'d>(
     if inherits_project && dir.data().project_id() != inode.data().project_id() {
         return Err(EXDEV);
     }
-    let credits = credits::enter(dir) + credits::change_inode() + credits::orphan();
+    // One that was made without a name leaves the orphans, and joins them again if it gets none.
+    let credits =
+        credits::enter(dir) + credits::change_inode() + credits::orphan() + credits::orphan();
+    let _held = (inode::hold(dir)?, inode::hold(inode)?);
     retry_without_space(dir, || {
         let txn = start(dir, credits)?;
-        enter(&txn, dir, name, inode)?;
+        give_name(&txn, inode, || enter(&txn, dir, name, inode))?;
         inode.inc_nlink();
         inode.touch_ctime();
-        if inode.nlink() == 1 {
-            // It had been made without a name.
-            orphan::remove(&txn, inode)?;
-        }
         inode::update(&txn, inode)?;
         txn.stop()
     })?;
@@ -456,6 +475,7 @@ pub(crate) fn unlink(dir: &Inode, dentry: Positive<'_, Ferrofs>) -> Result {
     let name = checked_name(dentry.name())?;
     let inode = dentry.inode();
     let found = find_expected(dir, name, inode)?;
+    let _held = (inode::hold(dir)?, inode::hold(inode)?);
     let txn = start(
         dir,
         credits::change_entry(dir) + credits::change_inode() + credits::orphan(),
@@ -519,6 +539,7 @@ pub(crate) fn rmdir(dir: &Inode, dentry: Positive<'_, Ferrofs>) -> Result {
     let victim = dentry.inode();
     let found = find_expected(dir, name, victim)?;
     check_empty(victim)?;
+    let _held = (inode::hold(dir)?, inode::hold(victim)?);
     let txn = start(
         dir,
         credits::change_entry(dir) + credits::change_inode() + credits::orphan(),

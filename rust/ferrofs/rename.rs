@@ -9,7 +9,9 @@
 use ext4::dir::Found;
 use ext4::dir::Name;
 use ext4::inode::InodeFlags;
+use ext4::LogicalBlock;
 use kernel::prelude::*;
+use vfs::buffer::Buffer;
 use vfs::dentry::Entry;
 use vfs::dentry::Positive;
 use vfs::idmap::IdMap;
@@ -123,6 +125,11 @@ fn check_parent(inode: &Inode, parent: &Inode) -> Result {
     Ok(())
 }
 
+/// The block in which `..` of the directory `inode` stands: see [`dir_blocks::hold`].
+fn hold_parent(inode: &Inode) -> Result<Buffer> {
+    dir_blocks::hold(inode, LogicalBlock::ZERO)
+}
+
 /// Lets `..` of the directory `inode` stand for `parent`.
 fn set_parent(txn: &Transaction<'_>, inode: &Inode, parent: &Inode) -> Result {
     dir_blocks::open_mut(txn, inode)
@@ -171,6 +178,14 @@ fn replace(
         None => None,
     };
 
+    let _held = (
+        inode::hold(from.dir)?,
+        inode::hold(to.dir)?,
+        inode::hold(inode)?,
+        target.map(inode::hold).transpose()?,
+        dir_blocks::hold(from.dir, old.block)?,
+        moves_directory.then(|| hold_parent(inode)).transpose()?,
+    );
     // Both names, `..` of what moves, and the inodes.
     let mut credits = credits::change_entry(from.dir)
         + credits::enter(to.dir)
@@ -272,6 +287,19 @@ fn exchange(from: Place<'_>, inode: &Inode, to: Place<'_>, other: &Inode) -> Res
         }
     }
 
+    let hold_parent_if = |moving: &Inode| {
+        let moves = moving.is_dir() && !beside;
+        moves.then(|| hold_parent(moving)).transpose()
+    };
+    let _held = (
+        inode::hold(from.dir)?,
+        inode::hold(to.dir)?,
+        inode::hold(inode)?,
+        inode::hold(other)?,
+        dir_blocks::hold(to.dir, there.block)?,
+        hold_parent_if(inode)?,
+        hold_parent_if(other)?,
+    );
     // Both names, and `..` and the inode of what they stand for.
     let credits = credits::change_entry(from.dir)
         + credits::change_entry(to.dir)

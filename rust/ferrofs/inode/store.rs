@@ -38,6 +38,16 @@ pub(super) fn table_block(sb: &SuperBlock, block: PhysicalBlock) -> Result<Buffe
         .map_err(|error| error.report(sb, Place::block(block)))
 }
 
+/// The block of the table that `inode` is in. Sleeps.
+///
+/// As long as it is held, the block stays in memory, and [`update`] and [`modify_raw`] do not fail because it
+/// cannot be read. For what changes several blocks or none: nothing takes back the first change of a
+/// transaction when a later one fails.
+pub(crate) fn hold(inode: &Inode) -> Result<Buffer> {
+    let (block, _) = inode.data().place(inode)?;
+    table_block(inode.sb(), block)
+}
+
 /// Reads the inode as it stands in the table (in memory). `read` runs with the block's contents held.
 pub(crate) fn read_raw<R>(inode: &Inode, read: impl FnOnce(&RawInode) -> R) -> Result<R> {
     let sb = inode.sb();

@@ -53,7 +53,7 @@ pub(super) fn place_of(bench: &Bench, what: &str) -> anyhow::Result<u64> {
         "group descriptor" => 2 * BLOCK + 4,
         "block bitmap" => number("stats", "block bitmap at")? * BLOCK + 100,
         "inode bitmap" => number("stats", "inode bitmap at")? * BLOCK + 10,
-        "inode" => inode_place(bench, number("stat /extents", "Inode:")?)? + 0x30,
+        "inode" => inode_place(bench, number("stat /extents", "Inode:")?, BLOCK)? + 0x30,
         "extent node" => number("stat /extents", "(ETB0):")? * BLOCK + 30,
         "directory block" => number("bmap /dir 1", "")? * BLOCK + 60,
         "root directory" => number("bmap / 0", "")? * BLOCK + 40,
@@ -306,8 +306,8 @@ fn journals(bench: &Bench, good: &Good) -> anyhow::Result<()> {
     good.restore(bench)
 }
 
-/// Where an inode lies, in bytes.
-pub(super) fn inode_place(bench: &Bench, inode: u64) -> anyhow::Result<u64> {
+/// Where an inode lies, in bytes, on a disk with blocks of `block_size` bytes.
+pub(super) fn inode_place(bench: &Bench, inode: u64, block_size: u64) -> anyhow::Result<u64> {
     let output = must(
         "debugfs",
         &["-R", &format!("imap <{inode}>"), bench.device()],
@@ -328,5 +328,5 @@ pub(super) fn inode_place(bench: &Bench, inode: u64) -> anyhow::Result<u64> {
     };
     let block = number("located at block")?;
     let offset = number("offset")?;
-    Ok(block * BLOCK + offset)
+    Ok(block * block_size + offset)
 }

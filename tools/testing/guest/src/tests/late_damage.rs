@@ -24,7 +24,7 @@ pub fn needed(bench: &Bench) -> anyhow::Result<()> {
     prepare(bench, &["-b", "1024", "-O", "^flex_bg,orphan_file"])?;
     let orphan_file = debugfs_number(bench, "stats", "Orphan file inode:")?;
     let first_block = debugfs_number(bench, &format!("bmap <{orphan_file}> 0"), "")?;
-    let mode = |inode| Ok::<u64, anyhow::Error>(inode_place(bench, inode)? + 1);
+    let mode = |inode| Ok::<u64, anyhow::Error>(inode_place(bench, inode, 1024)? + 1);
     for (what, place) in [
         ("the root's inode", mode(2)?),
         ("the journal's inode", mode(8)?),

@@ -14,6 +14,7 @@ mod directories;
 mod durability;
 mod faults;
 mod frozen;
+mod half_done;
 mod io_errors;
 mod late_damage;
 mod links;
@@ -283,6 +284,18 @@ pub fn all() -> &'static [Test] {
             180,
             "a directory that cannot be read",
             dead_journal::metadata_errors,
+        ),
+        test(
+            "name-errors",
+            300,
+            "operations on names that fail change nothing: inodes that cannot be read",
+            half_done::unreadable,
+        ),
+        test(
+            "name-room",
+            180,
+            "files without a name, and directories that have no room for one",
+            half_done::without_room,
         ),
         test(
             "vanish",
