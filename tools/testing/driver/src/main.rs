@@ -20,6 +20,8 @@ use plan::Case;
 use plan::Unit;
 use report::Report;
 use std::collections::VecDeque;
+use std::io;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -72,10 +74,12 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     cases.extend(guest::discover(!options.names.is_empty())?);
     let chosen = plan::choose(&cases, &options.names)?;
     if options.list {
-        for case in &chosen {
-            println!("{case}");
-        }
-        return Ok(true);
+        let mut out = io::stdout().lock();
+        return match chosen.iter().try_for_each(|case| writeln!(out, "{case}")) {
+            // Who reads has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+            result => result.map(|()| true).context("writing the list"),
+        };
     }
     std::fs::create_dir_all(&options.logs)
         .with_context(|| format!("making {}", options.logs.display()))?;
