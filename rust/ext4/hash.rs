@@ -71,6 +71,16 @@ impl Signedness {
             Self::Unsigned => u32::from(byte),
         }
     }
+
+    /// The sum of four bytes, each widened and shifted to its place, the first one foremost.
+    fn widen_word(self, bytes: [u8; 4]) -> u32 {
+        let word = u32::from_be_bytes(bytes);
+        match self {
+            // What a byte is less when it is negative is one of the place before it.
+            Self::Signed => word.wrapping_sub((word & 0x8080_8080) << 1),
+            Self::Unsigned => word,
+        }
+    }
 }
 
 /// The hash of a name.
@@ -134,15 +144,22 @@ impl NameHasher {
 
     /// Hashes a name, as its bytes stand in the directory.
     pub fn hash(&self, name: &[u8]) -> NameHash {
+        self.hash_with_tie(name).0
+    }
+
+    /// The hash of a name, and a number that tells most names of equal hash from each other.
+    ///
+    /// That number is not part of the format: it is what the function leaves over where it does.
+    pub(crate) fn hash_with_tie(&self, name: &[u8]) -> (NameHash, u32) {
         match self.version {
-            HashVersion::Legacy => NameHash::new(legacy(name, self.signedness), 0),
+            HashVersion::Legacy => (NameHash::new(legacy(name, self.signedness), 0), fnv1a(name)),
             HashVersion::HalfMd4 => {
                 let state = self.absorb(name, half_md4);
-                NameHash::new(state[1], state[2])
+                (NameHash::new(state[1], state[2]), state[3])
             }
             HashVersion::Tea => {
                 let state = self.absorb(name, tea);
-                NameHash::new(state[0], state[1])
+                (NameHash::new(state[0], state[1]), fnv1a(name))
             }
         }
     }
@@ -169,16 +186,32 @@ impl NameHasher {
     fn words<const WORDS: usize>(&self, rest: &[u8]) -> [u32; WORDS] {
         let length = rest.len() as u32 & 0xff;
         let padding = length * 0x0101_0101;
-        let mut chunks = rest.chunks(4);
         let mut words = [padding; WORDS];
+        let mut rest = rest;
         for word in &mut words {
-            let chunk = chunks.next().unwrap_or_default();
-            for &byte in chunk {
-                *word = (*word << 8).wrapping_add(self.signedness.widen(byte));
-            }
+            let Some((bytes, after)) = rest.split_first_chunk() else {
+                *word = self.shift_in(padding, rest);
+                break;
+            };
+            *word = self.signedness.widen_word(*bytes);
+            rest = after;
         }
         words
     }
+
+    /// Shifts `bytes`, fewer than four, into `word`.
+    fn shift_in(&self, word: u32, bytes: &[u8]) -> u32 {
+        bytes.iter().fold(word, |word, &byte| {
+            (word << 8).wrapping_add(self.signedness.widen(byte))
+        })
+    }
+}
+
+/// FNV-1a, a hash that has nothing in common with those of directories.
+fn fnv1a(name: &[u8]) -> u32 {
+    name.iter().fold(0x811c_9dc5, |sum, &byte| {
+        (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// The legacy hash: two words of state, each byte of the name times a constant mixed in.
@@ -296,6 +329,19 @@ mod tests {
             let unsigned = NameHasher::new(version, Signedness::Unsigned, [0; 4]);
             assert_eq!(signed.hash(b"plain"), unsigned.hash(b"plain"));
             assert_ne!(signed.hash(b"gr\xc3\xbcn"), unsigned.hash(b"gr\xc3\xbcn"));
+        }
+    }
+
+    #[test]
+    fn words_are_sums_of_bytes() {
+        for signedness in [Signedness::Signed, Signedness::Unsigned] {
+            for pattern in 0..16 {
+                let bytes = [0, 1, 2, 3].map(|index| 0x1f + index + (pattern >> index & 1) * 0x80);
+                let sum = bytes.iter().fold(0x5a5a_5a5a_u32, |sum, &byte| {
+                    (sum << 8).wrapping_add(signedness.widen(byte))
+                });
+                assert_eq!(signedness.widen_word(bytes), sum, "{bytes:x?}");
+            }
         }
     }
 

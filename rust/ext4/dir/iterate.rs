@@ -232,7 +232,7 @@ impl<S: DirReader> Directory<S> {
                     offer(match number {
                         0 => Key::DOT,
                         1 => Key::DOT_DOT,
-                        _ => Key::of(chain.hasher.hash(entry.name), entry.name, 0, entry.offset),
+                        _ => Key::of(chain.hasher.hash_with_tie(entry.name), 0, entry.offset),
                     });
                 }
             }
@@ -255,7 +255,8 @@ impl<S: DirReader> Directory<S> {
                 if entry.inode.is_none() {
                     continue;
                 }
-                let hash = chain.hasher.hash(entry.name);
+                let hashed = chain.hasher.hash_with_tie(entry.name);
+                let hash = hashed.0;
                 // An odd hash in the index says that names of the even one before may be on both sides.
                 let in_range = hash.major >= path.start() & !1
                     && path.next().is_none_or(|next| hash.major < next);
@@ -265,7 +266,7 @@ impl<S: DirReader> Directory<S> {
                         leaf: number,
                     }));
                 }
-                offer(Key::of(hash, entry.name, number, entry.offset));
+                offer(Key::of(hashed, number, entry.offset));
             }
             if !path.is_continued() || !self.advance(&mut path)? {
                 break;

@@ -79,16 +79,13 @@ impl Key {
         }
     }
 
-    /// The key of a name that stands at the given place.
-    pub(crate) fn of(hash: NameHash, name: &[u8], block: u32, offset: usize) -> Self {
-        // FNV-1a.
-        let sum = name.iter().fold(0x811c_9dc5_u32, |sum, &byte| {
-            (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+    /// The key of a name that stands at the given place, with what a [`crate::hash::NameHasher`] says of it.
+    #[inline]
+    pub(crate) fn of((hash, tie): (NameHash, u32), block: u32, offset: usize) -> Self {
         Self {
             hash,
             // 0 is for `.` and `..`, which come first.
-            tie: sum.max(1),
+            tie: tie.max(1),
             block,
             // Offsets are below 64 KiB.
             offset: offset as u32,
