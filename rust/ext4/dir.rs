@@ -38,7 +38,6 @@ mod format;
 mod iterate;
 pub(crate) mod leaf;
 mod position;
-pub(crate) mod sort;
 mod store;
 
 pub(crate) use directory::corrupt;
@@ -57,6 +56,7 @@ pub use format::DirFormat;
 pub use position::Cursor;
 pub use position::HashedEntry;
 pub use position::PositionForm;
+pub use position::Scratch;
 pub use store::DirReader;
 pub use store::DirStore;
 

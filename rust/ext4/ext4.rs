@@ -30,6 +30,7 @@ pub mod htree;
 pub mod inode;
 pub mod inode_policy;
 pub mod orphan_file;
+mod sort;
 pub mod superblock;
 pub mod system_zone;
 pub mod types;

@@ -18,6 +18,7 @@
 
 use core::ops::Range;
 
+use crate::sort::sort_by_key;
 use crate::BlockCount;
 use crate::PhysicalBlock;
 
@@ -39,40 +40,10 @@ impl From<Range<u64>> for BlockRange {
     }
 }
 
-/// Heap sort. That of `core` ends, should an order contradict itself, in a function of which the
-/// kernel's objtool does not know that it never returns.
-fn sort(ranges: &mut [BlockRange]) {
-    /// Moves the range at `root` down to where those below it are smaller.
-    fn sift_down(heap: &mut [BlockRange], mut root: usize) {
-        loop {
-            let left = root * 2 + 1;
-            let mut largest = root;
-            for child in [left, left + 1] {
-                if child < heap.len() && heap[child] > heap[largest] {
-                    largest = child;
-                }
-            }
-            if largest == root {
-                return;
-            }
-            heap.swap(root, largest);
-            root = largest;
-        }
-    }
-
-    for root in (0..ranges.len() / 2).rev() {
-        sift_down(ranges, root);
-    }
-    for end in (1..ranges.len()).rev() {
-        ranges.swap(0, end);
-        sift_down(&mut ranges[..end], 0);
-    }
-}
-
 /// Sorts ranges and merges those that touch or overlap. What is left stands at the front of the slice;
 /// gives how many ranges that are. Empty ones are dropped.
 pub fn merge(ranges: &mut [BlockRange]) -> usize {
-    sort(ranges);
+    sort_by_key(ranges, |range| *range);
     let mut merged: usize = 0;
     for index in 0..ranges.len() {
         let range = ranges[index];

@@ -10,6 +10,7 @@ use ext4::dir::Cursor;
 use ext4::dir::FileType;
 use ext4::dir::HashedEntry;
 use ext4::dir::PositionForm;
+use ext4::dir::Scratch;
 use ext4::LogicalBlock;
 use kernel::alloc::KVVec;
 use kernel::fs::File;
@@ -34,6 +35,8 @@ use crate::Inode;
 pub(crate) struct InodeState {
     /// Before this block, a directory without an index has no room: where the search for room begins.
     first_room: AtomicU32,
+    /// How often the directory has been about to change.
+    changes: AtomicU32,
 }
 
 impl InodeState {
@@ -41,6 +44,7 @@ impl InodeState {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             first_room: AtomicU32::new(0),
+            changes: AtomicU32::new(0),
         })
     }
 
@@ -52,6 +56,16 @@ impl InodeState {
     /// An insertion has found room here, and none before.
     pub(crate) fn inserted(&self, block: LogicalBlock) {
         self.first_room.store(block.get(), Ordering::Relaxed);
+    }
+
+    /// The blocks are about to be changed. The caller holds the directory's lock exclusively.
+    pub(crate) fn will_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A number that is another one after every change. The caller holds the directory's lock.
+    fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// A name was removed from this block. The caller holds the directory's lock exclusively.
@@ -84,8 +98,10 @@ fn position_form(file: &Opening<'_>) -> PositionForm {
 /// How far an open directory has been read.
 struct Progress {
     cursor: Cursor,
-    /// Where the entries of a leaf are sorted. Empty until the directory is first read.
-    scratch: KVVec<HashedEntry>,
+    /// Where the entries of a leaf are sorted. `None` until the directory is first read.
+    scratch: Option<Scratch<KVVec<HashedEntry>>>,
+    /// The directory's count of changes when they were sorted.
+    changes: u32,
 }
 
 /// An open directory.
@@ -108,7 +124,8 @@ impl dir::Operations for Operations {
         let form = position_form(file);
         let progress = Progress {
             cursor: Cursor::start(form),
-            scratch: KVVec::new(),
+            scratch: None,
+            changes: 0,
         };
         Ok(try_pin_init!(OpenDirectory {
             form,
@@ -124,15 +141,30 @@ impl dir::Operations for Operations {
     ) -> Result {
         let directory = dir_blocks::open_detached(dir);
         let mut progress = open.progress.lock();
-        let Progress { cursor, scratch } = &mut *progress;
-        if scratch.is_empty() {
-            let entries = directory.format().max_entries();
-            scratch.resize(entries, HashedEntry::default(), GFP_KERNEL)?;
+        let Progress {
+            cursor,
+            scratch,
+            changes,
+        } = &mut *progress;
+        let scratch = match scratch {
+            Some(scratch) => scratch,
+            None => {
+                let mut entries = KVVec::new();
+                let count = directory.format().max_entries();
+                entries.resize(count, HashedEntry::default(), GFP_KERNEL)?;
+                scratch.insert(Scratch::new(entries))
+            }
+        };
+        let latest = dir.data().dir.changes();
+        if *changes != latest {
+            *changes = latest;
+            scratch.forget();
         }
         // A position that is not where the last reading ended was set by the program.
         let position = u64::try_from(context.position()).map_err(|_| EINVAL)?;
         if position != cursor.position() {
             *cursor = directory.cursor_at(position, open.form);
+            scratch.forget();
         }
         let result = directory.iterate(cursor, scratch, |entry, position| {
             // Positions have 63 bits at most.

@@ -125,6 +125,7 @@ pub(crate) fn open_detached(dir: &Inode) -> Directory<DetachedBlocks<'_>> {
 
 /// The directory `dir`, to change it within the transaction `txn`.
 pub(crate) fn open_mut<'t>(txn: &'t Transaction<'t>, dir: &'t Inode) -> Directory<BlocksMut<'t>> {
+    dir.data().dir.will_change();
     let store = BlocksMut {
         reader: Reader::new(dir),
         txn,

@@ -116,7 +116,7 @@ impl DirFormat {
 
     /// How many entries a block can hold at most.
     ///
-    /// A scratch buffer of this many [`super::HashedEntry`] lets [`super::Directory::iterate`] sort each
+    /// A [`super::Scratch`] of this many [`super::HashedEntry`] lets [`super::Directory::iterate`] sort each
     /// leaf in one go.
     pub const fn max_entries(&self) -> usize {
         self.block_size.bytes() / super::entry::MIN_ENTRY

@@ -3,6 +3,7 @@
 //! Iteration over the entries of a directory that can be interrupted and resumed while entries come and go.
 
 use core::ops::ControlFlow;
+use core::ops::DerefMut;
 
 use super::directory::corrupt;
 use super::directory::Directory;
@@ -12,16 +13,18 @@ use super::error::DirectoryError;
 use super::format::BlockKind;
 use super::format::FIRST_BLOCK;
 use super::leaf;
+use super::position::Ahead;
 use super::position::Cursor;
 use super::position::HashedEntry;
 use super::position::Key;
 use super::position::PositionForm;
+use super::position::Scratch;
 use super::position::State;
-use super::sort::sort_by_key;
 use super::store::DirReader;
 use crate::hash::NameHasher;
 use crate::htree::node;
 use crate::htree::Path;
+use crate::sort::sort_by_key;
 use crate::types::LogicalBlock;
 
 /// The entries with the smallest keys of those that were offered, as many as there is room for.
@@ -63,16 +66,6 @@ struct Chain {
     hasher: NameHasher,
 }
 
-/// What comes behind a chain.
-struct After {
-    /// The path to the last leaf of the chain.
-    path: Option<Path>,
-    /// The smallest hash behind the chain, or `None` when it was the last one.
-    start: Option<u32>,
-    /// How many leaves the chain has.
-    leaves: u32,
-}
-
 impl<S: DirReader> Directory<S> {
     /// Whether entries are iterated in the order of hashes.
     ///
@@ -93,20 +86,22 @@ impl<S: DirReader> Directory<S> {
     /// visited: it comes first when the iteration goes on. Entries that are there all the while, from the
     /// first call to the last, are visited exactly once.
     ///
-    /// `scratch` must not be empty; [`super::DirFormat::max_entries`] says which size is best.
-    pub fn iterate<V>(
+    /// `scratch` holds what earlier calls have sorted, which is used as long as it was not
+    /// [forgotten](Scratch::forget).
+    pub fn iterate<B, V>(
         &self,
         cursor: &mut Cursor,
-        scratch: &mut [HashedEntry],
+        scratch: &mut Scratch<B>,
         mut visit: V,
     ) -> Result<(), S::Error>
     where
+        B: DerefMut<Target = [HashedEntry]>,
         V: FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
     {
         let hashed = self.has_hash_order();
         *cursor = cursor.in_order(hashed);
         if hashed {
-            self.iterate_hashed(cursor, scratch, &mut visit)
+            self.iterate_hashed(cursor, &mut scratch.buffer, &mut scratch.ahead, &mut visit)
         } else {
             self.iterate_linear(cursor, &mut visit)
         }
@@ -143,56 +138,41 @@ impl<S: DirReader> Directory<S> {
     fn iterate_hashed(
         &self,
         cursor: &mut Cursor,
-        scratch: &mut [HashedEntry],
+        buffer: &mut [HashedEntry],
+        ahead: &mut Ahead,
         visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
     ) -> Result<(), S::Error> {
         let State::Hashed(mut from) = cursor.state else {
             return Ok(());
         };
-        let mut chain = self.chain_at(from.hash.major)?;
         // No more leaves can be passed than there are blocks, or the index repeats itself.
         let mut leaves = self.blocks();
         loop {
-            let mut smallest = Smallest {
-                buffer: &mut *scratch,
-                held: 0,
-                overflowed: false,
-            };
-            let after = self.gather(&chain, from, &mut smallest)?;
-            if !smallest.overflowed {
-                smallest.sort();
+            if ahead.next >= ahead.held {
+                // Not to be used unless it is complete.
+                *ahead = Ahead::default();
+                *ahead = self.gather(from, buffer)?;
             }
-            let Smallest {
-                held, overflowed, ..
-            } = smallest;
-            let sorted = &scratch[..held];
-            if self.visit_sorted(cursor, sorted, visit)?.is_break() {
+            if self.visit_sorted(cursor, buffer, ahead, visit)?.is_break() {
                 return Ok(());
             }
-            if overflowed {
-                if let Some(last) = sorted.last() {
-                    // There is more in this chain.
-                    from = last.key.successor();
-                    cursor.state = State::Hashed(from);
-                    continue;
+            let last = buffer[..ahead.held].last();
+            from = match (last.filter(|_| ahead.overflowed), ahead.start) {
+                // There is more in this chain.
+                (Some(last), _) => last.key.successor(),
+                (None, Some(start)) => {
+                    leaves = match leaves.checked_sub(ahead.leaves) {
+                        None | Some(0) => return Err(corrupt(DirectoryError::IndexLoop)),
+                        Some(left) => left,
+                    };
+                    Key::first(start)
                 }
-            }
-            leaves = match (leaves.checked_sub(after.leaves), after.start) {
-                (_, None) => {
+                (None, None) => {
                     cursor.state = State::End;
                     return Ok(());
                 }
-                (None | Some(0), _) => return Err(corrupt(DirectoryError::IndexLoop)),
-                (Some(left), Some(start)) => {
-                    from = Key::first(start);
-                    cursor.state = State::Hashed(from);
-                    left
-                }
             };
-            chain.path = after.path;
-            if let Some(path) = &mut chain.path {
-                self.advance(path)?;
-            }
+            cursor.state = State::Hashed(from);
         }
     }
 
@@ -212,13 +192,36 @@ impl<S: DirReader> Directory<S> {
         }
     }
 
-    /// Offers every entry of a chain with the key `from` or a larger one.
-    fn gather(
+    /// Sorts the entries with the key `from` or a larger one of the chain in which those of the hash of `from`
+    /// are: as many of them as there is room for.
+    fn gather(&self, from: Key, buffer: &mut [HashedEntry]) -> Result<Ahead, S::Error> {
+        let chain = self.chain_at(from.hash.major)?;
+        let mut smallest = Smallest {
+            buffer,
+            held: 0,
+            overflowed: false,
+        };
+        let (start, leaves) = self.offer_chain(&chain, from, &mut smallest)?;
+        if !smallest.overflowed {
+            smallest.sort();
+        }
+        Ok(Ahead {
+            next: 0,
+            held: smallest.held,
+            overflowed: smallest.overflowed,
+            start,
+            leaves,
+        })
+    }
+
+    /// Offers every entry of a chain with the key `from` or a larger one. Gives the smallest hash behind the
+    /// chain, or `None` when it is the last one, and how many leaves it has.
+    fn offer_chain(
         &self,
         chain: &Chain,
         from: Key,
         smallest: &mut Smallest<'_>,
-    ) -> Result<After, S::Error> {
+    ) -> Result<(Option<u32>, u32), S::Error> {
         let mut offer = |key: Key| {
             if key >= from {
                 smallest.offer(HashedEntry { key });
@@ -236,11 +239,7 @@ impl<S: DirReader> Directory<S> {
                     });
                 }
             }
-            return Ok(After {
-                path: None,
-                start: None,
-                leaves: 1,
-            });
+            return Ok((None, 1));
         };
         let mut leaves = 0;
         loop {
@@ -278,18 +277,15 @@ impl<S: DirReader> Directory<S> {
                 offer(key);
             }
         }
-        Ok(After {
-            start: path.next(),
-            path: Some(path),
-            leaves,
-        })
+        Ok((path.next(), leaves))
     }
 
-    /// Visits entries that [`Self::gather`] found.
+    /// Visits the entries that [`Self::gather`] found and that were not visited yet.
     fn visit_sorted(
         &self,
         cursor: &mut Cursor,
-        sorted: &[HashedEntry],
+        buffer: &[HashedEntry],
+        ahead: &mut Ahead,
         visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, S::Error> {
         let mut held: Option<(LogicalBlock, S::Block)> = None;
@@ -298,7 +294,7 @@ impl<S: DirReader> Directory<S> {
             State::Hashed(key) if key != key.anywhere() => Some(key),
             _ => None,
         };
-        for HashedEntry { key } in sorted {
+        for HashedEntry { key } in &buffer[ahead.next..ahead.held] {
             // Where an entry stands may change before the iteration goes on. So that is remembered only
             // when nothing else tells this entry from one that has been visited.
             let is_alike = visited.is_some_and(|other| other.anywhere() == key.anywhere());
@@ -323,6 +319,7 @@ impl<S: DirReader> Directory<S> {
             if flow.is_break() {
                 return Ok(flow);
             }
+            ahead.next += 1;
         }
         Ok(ControlFlow::Continue(()))
     }

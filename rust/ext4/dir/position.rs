@@ -9,6 +9,8 @@
 //!
 //! In a directory without that order it is the offset of the entry in bytes: entries stay where they are.
 
+use core::ops::DerefMut;
+
 use crate::hash::NameHash;
 
 /// How wide the positions are that a caller can keep.
@@ -115,6 +117,45 @@ impl Key {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HashedEntry {
     pub(crate) key: Key,
+}
+
+/// What the sorted entries in a buffer are good for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ahead {
+    /// The first entry that was not visited yet.
+    pub(crate) next: usize,
+    /// How many entries there are.
+    pub(crate) held: usize,
+    /// Whether there are more of the same leaves, for which there was no room.
+    pub(crate) overflowed: bool,
+    /// The smallest hash behind these leaves, or `None` when they were the last ones.
+    pub(crate) start: Option<u32>,
+    /// How many leaves these are.
+    pub(crate) leaves: u32,
+}
+
+/// A buffer in which the entries of a leaf are sorted.
+///
+/// Keep it with the [`Cursor`]: an iteration that goes on need not sort a leaf again. Whoever keeps it must
+/// [`forget`](Self::forget) what is in it when the directory has changed, or the cursor is another one.
+pub struct Scratch<B> {
+    pub(crate) buffer: B,
+    pub(crate) ahead: Ahead,
+}
+
+impl<B: DerefMut<Target = [HashedEntry]>> Scratch<B> {
+    /// In `buffer`, which must not be empty; [`super::DirFormat::max_entries`] says which size is best.
+    pub fn new(buffer: B) -> Self {
+        Self {
+            buffer,
+            ahead: Ahead::default(),
+        }
+    }
+
+    /// Forgets the entries that were sorted.
+    pub fn forget(&mut self) {
+        self.ahead = Ahead::default();
+    }
 }
 
 /// How far an iteration has come.

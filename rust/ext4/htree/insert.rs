@@ -23,7 +23,6 @@ use crate::dir::corrupt;
 use crate::dir::leaf;
 use crate::dir::leaf::Packer;
 use crate::dir::leaf::Room;
-use crate::dir::sort::sort_by_key;
 use crate::dir::BlockKind;
 use crate::dir::DirFormat;
 use crate::dir::DirStore;
@@ -35,6 +34,7 @@ use crate::dir::FileType;
 use crate::dir::Insertion;
 use crate::dir::Name;
 use crate::hash::NameHasher;
+use crate::sort::sort_by_key;
 use crate::types::InodeNumber;
 use crate::types::LogicalBlock;
 

@@ -19,6 +19,7 @@ use crate::dir::FileType;
 use crate::dir::HashedEntry;
 use crate::dir::Name;
 use crate::dir::PositionForm;
+use crate::dir::Scratch;
 use crate::Corrupt;
 use crate::InodeNumber;
 
@@ -42,7 +43,7 @@ fn use_all(disk: &Disk) -> usize {
     let mut visits = 0;
     for form in [PositionForm::Wide, PositionForm::Narrow] {
         for scratch in [3, 100] {
-            let mut scratch = vec![HashedEntry::default(); scratch];
+            let mut scratch = Scratch::new(vec![HashedEntry::default(); scratch]);
             let mut cursor = Cursor::start(form);
             let _ = disk.open().iterate(&mut cursor, &mut scratch, |entry, _| {
                 visits += 1;

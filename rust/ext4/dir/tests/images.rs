@@ -19,6 +19,7 @@ use crate::dir::HashedEntry;
 use crate::dir::Insertion;
 use crate::dir::Name;
 use crate::dir::PositionForm;
+use crate::dir::Scratch;
 use crate::hash::HashVersion;
 use crate::hash::NameHasher;
 use crate::hash::Signedness;
@@ -334,7 +335,7 @@ fn fill(options: &[&str], names: u32, length: usize, levels: u8, version: HashVe
     let mut again = Taken::new(&mut image, "/dir");
     again.disk.format = format;
     check(&again.disk, &model);
-    let mut scratch = vec![HashedEntry::default(); 10];
+    let mut scratch = Scratch::new(vec![HashedEntry::default(); 10]);
     let mut cursor = Cursor::start(PositionForm::Narrow);
     let mut count = 0;
     again

@@ -27,6 +27,7 @@ use crate::dir::HashedEntry;
 use crate::dir::Insertion;
 use crate::dir::Name;
 use crate::dir::PositionForm;
+use crate::dir::Scratch;
 use crate::hash::HashVersion;
 use crate::hash::NameHasher;
 use crate::hash::Signedness;
@@ -223,7 +224,8 @@ impl Disk {
 
     /// All entries with their positions, in the order of the iteration.
     pub(crate) fn list(&self, form: PositionForm) -> Result<Vec<(Vec<u8>, u32, u64)>, Error> {
-        let mut scratch = vec![HashedEntry::default(); self.format.max_entries()];
+        let entries = vec![HashedEntry::default(); self.format.max_entries()];
+        let mut scratch = Scratch::new(entries);
         let mut cursor = Cursor::start(form);
         let mut list = Vec::new();
         self.open()
