@@ -58,8 +58,8 @@ pub fn find<R: NodeReader>(
     reader: &R,
     at: LogicalBlock,
 ) -> Result<Mapping, R::Error> {
-    let (path, leaf) = Path::to(root, reader, at.get())?;
-    path.mapping(&leaf, at.get()).map_err(bad)
+    let (step, leaf) = descend(root, reader, at.get(), |_| ())?;
+    step.mapping(&leaf, at.get()).map_err(bad)
 }
 
 /// Calls `each` for the extents with blocks in `range`, in order, until it breaks.
@@ -74,8 +74,7 @@ pub fn walk<R: NodeReader, T>(
 ) -> Result<Option<T>, R::Error> {
     let mut at = range.start.get();
     while at < range.end.get() {
-        let (path, bytes) = Path::to(root, reader, at)?;
-        let step = path.leaf();
+        let (step, bytes) = descend(root, reader, at, |_| ())?;
         let leaf = Node::new(&bytes, 0).map_err(bad)?;
         for entry in leaf.extents().iter().skip(step.index.saturating_sub(1)) {
             let extent = entry.extent().map_err(bad)?;
@@ -140,52 +139,68 @@ pub(super) struct Path {
     depth: usize,
 }
 
+/// Goes from the root to the leaf that maps `at` or would map it, and holds that leaf. `each` is called with
+/// every step of the way; the last one is also returned.
+///
+/// What makes the tree sane on this way is checked, even if the nodes have been verified before: it was
+/// perhaps for another place in a tree. So they have the right depths, hence are different blocks, and the
+/// right first keys, and `at` is less than the `end` of each (unless it is [`LogicalBlock::COUNT`]).
+fn descend<'r, R: NodeReader>(
+    root: &'r [u8; ROOT_SIZE],
+    reader: &R,
+    at: u32,
+    mut each: impl FnMut(&Step),
+) -> Result<(Step, NodeRef<'r, R::Block>), R::Error> {
+    let depth = Node::root(root).map_err(bad)?.header.depth();
+    let mut step = Step::ROOT;
+    let mut bytes = NodeRef::Root(root);
+    let mut below = depth;
+    loop {
+        let node = Node::new(&bytes, below).map_err(bad)?;
+        match node.raw().first().map(Entry::key) {
+            Some(found) if below < depth && found != step.first => {
+                let expected = step.first;
+                return Err(bad(ExtentError::FirstKey { found, expected }));
+            }
+            _ => {}
+        }
+        step.entries = node.header.entries();
+        step.max = node.header.max();
+        step.index = node.rank(at);
+        if below == 0 {
+            each(&step);
+            return Ok((step, bytes));
+        }
+        below -= 1;
+        step.index = step.index.saturating_sub(1);
+        let next = step.child(&node, step.index).map_err(bad)?;
+        if at >= next.end && at != LogicalBlock::COUNT {
+            return Err(bad(ExtentError::Order { logical: next.end }));
+        }
+        let expected = next.expected(below);
+        each(&step);
+        step = next;
+        bytes = NodeRef::Block(reader.read(step.block, &expected)?);
+    }
+}
+
 impl Path {
-    /// Goes to the leaf that maps `at` or would map it, and holds that leaf.
-    ///
-    /// What makes the tree sane on this way is checked, even if the nodes have been verified before: it
-    /// was perhaps for another place in a tree. So they have the right depths, hence are different
-    /// blocks, and the right first keys, and `at` is less than the `end` of each (unless it is
-    /// [`LogicalBlock::COUNT`]).
+    /// The way to the leaf that maps `at` or would map it, and that leaf, held.
     pub(super) fn to<'r, R: NodeReader>(
         root: &'r [u8; ROOT_SIZE],
         reader: &R,
         at: u32,
     ) -> Result<(Self, NodeRef<'r, R::Block>), R::Error> {
-        let depth = Node::root(root).map_err(bad)?.header.depth();
-        let mut path = Self {
-            steps: [Step::ROOT; MAX_DEPTH as usize + 1],
-            depth: depth.into(),
-        };
-        let mut bytes = NodeRef::Root(root);
-        let mut below = depth;
-        for level in 0..=path.depth {
-            let node = Node::new(&bytes, below).map_err(bad)?;
-            let step = &mut path.steps[level];
-            match node.raw().first().map(Entry::key) {
-                Some(found) if level > 0 && found != step.first => {
-                    let expected = step.first;
-                    return Err(bad(ExtentError::FirstKey { found, expected }));
-                }
-                _ => {}
+        let mut steps = [Step::ROOT; MAX_DEPTH as usize + 1];
+        let mut levels = steps.iter_mut();
+        // A node that says that it is deeper than a tree can be is refused before its step is taken.
+        let (_, leaf) = descend(root, reader, at, |step| {
+            if let Some(level) = levels.next() {
+                *level = *step;
             }
-            step.entries = node.header.entries();
-            step.max = node.header.max();
-            step.index = node.rank(at);
-            if below == 0 {
-                break;
-            }
-            below -= 1;
-            step.index = step.index.saturating_sub(1);
-            let next = step.child(&node, step.index).map_err(bad)?;
-            if at >= next.end && at != LogicalBlock::COUNT {
-                return Err(bad(ExtentError::Order { logical: next.end }));
-            }
-            let expected = next.expected(below);
-            path.steps[level + 1] = next;
-            bytes = NodeRef::Block(reader.read(next.block, &expected)?);
-        }
-        Ok((path, bytes))
+        })?;
+        let depth = MAX_DEPTH as usize - levels.len();
+        Ok((Self { steps, depth }, leaf))
     }
 
     /// How many levels are below the root.
@@ -209,12 +224,13 @@ impl Path {
             .iter()
             .any(|step| step.block == block)
     }
+}
 
-    /// What `at`, to which this is the way, is mapped to.
+impl Step {
+    /// What `at` is mapped to, this being the last step of the way there.
     fn mapping(&self, leaf: &[u8], at: u32) -> Result<Mapping, ExtentError> {
         let leaf = Node::new(leaf, 0)?;
-        let step = self.leaf();
-        let before = match step.index.checked_sub(1) {
+        let before = match self.index.checked_sub(1) {
             Some(index) => leaf.extent(index)?,
             None => None,
         };
@@ -223,19 +239,17 @@ impl Path {
                 return Ok(Mapping::Extent(extent));
             }
         }
-        let end = match leaf.raw().get(step.index).map(Entry::key) {
+        let end = match leaf.raw().get(self.index).map(Entry::key) {
             Some(next) if next <= at => return Err(ExtentError::Order { logical: next }),
-            Some(next) => next.min(step.end),
-            None => step.end,
+            Some(next) => next.min(self.end),
+            None => self.end,
         };
         Ok(Mapping::Hole {
             end: LogicalBlock::new(end),
             before,
         })
     }
-}
 
-impl Step {
     /// The step to the node that entry `index` of this node names.
     pub(super) fn child(&self, node: &Node<'_>, index: usize) -> Result<Self, ExtentError> {
         let children = node.children();
