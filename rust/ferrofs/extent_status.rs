@@ -99,8 +99,8 @@ struct Value {
     status: Status,
 }
 
-/// Memory for the two runs that one change may add at most. Made before the change, which then cannot
-/// fail.
+/// Memory for the runs that a change adds to those that it takes out. Made before the change, which then
+/// cannot fail.
 pub(crate) struct Spare<'a> {
     nodes: [Option<RBTreeNodeReservation<u32, Value>>; 3],
     /// What messages call the mount.
@@ -108,22 +108,35 @@ pub(crate) struct Spare<'a> {
 }
 
 impl<'a> Spare<'a> {
-    /// Allocates the memory. Sleeps. `id` is what messages call the mount.
-    pub(crate) fn new(id: &'a CStr) -> Result<Self> {
-        Self::with_flags(id, GFP_KERNEL)
-    }
-
-    /// As [`Self::new`], if that can be done without a sleep.
-    pub(crate) fn new_nowait(id: &'a CStr) -> Result<Self> {
-        Self::with_flags(id, GFP_NOWAIT)
-    }
-
-    fn with_flags(id: &'a CStr, flags: Flags) -> Result<Self> {
-        let node = || RBTreeNodeReservation::new(flags);
-        Ok(Self {
-            nodes: [Some(node()?), Some(node()?), None],
+    /// None.
+    pub(crate) const fn none(id: &'a CStr) -> Self {
+        Self {
+            nodes: [None, None, None],
             id,
-        })
+        }
+    }
+
+    /// For [`Cache::set`] with a run in which `range` is. Sleeps.
+    pub(crate) fn to_set(id: &'a CStr, cache: &Cache, range: Range<u32>) -> Result<Self> {
+        Self::new(id, 1 + cache.splits(range), GFP_KERNEL)
+    }
+
+    /// As [`Self::to_set`], if the memory can be allocated without a sleep.
+    pub(crate) fn to_set_nowait(id: &'a CStr, cache: &Cache, range: Range<u32>) -> Result<Self> {
+        Self::new(id, 1 + cache.splits(range), GFP_NOWAIT)
+    }
+
+    /// For [`Cache::forget`] with a range in which `range` is. Sleeps.
+    pub(crate) fn to_forget(id: &'a CStr, cache: &Cache, range: Range<u32>) -> Result<Self> {
+        Self::new(id, cache.splits(range), GFP_KERNEL)
+    }
+
+    fn new(id: &'a CStr, count: usize, flags: Flags) -> Result<Self> {
+        let mut spare = Self::none(id);
+        for slot in spare.nodes.iter_mut().take(count) {
+            *slot = Some(RBTreeNodeReservation::new(flags)?);
+        }
+        Ok(spare)
     }
 
     /// Keeps the memory of a run that was taken out.
@@ -176,6 +189,14 @@ impl Cache {
             end,
             status: value.status,
         })
+    }
+
+    /// How many runs more there are when `range` is taken out: one if a run begins before it and ends behind
+    /// it, else none.
+    fn splits(&self, range: Range<u32>) -> usize {
+        self.find(range.start)
+            .is_some_and(|run| run.start < range.start && run.end > range.end)
+            .into()
     }
 
     /// The first delayed run in `range`, cut to it.
@@ -296,8 +317,8 @@ impl Cache {
         }
     }
 
-    /// Adds a run, whose blocks are not known. There is memory for it: a change adds at most two runs to
-    /// those that it takes out.
+    /// Adds a run, whose blocks are not known. There is memory for it: that of runs that were taken out, and
+    /// what was set aside.
     fn insert(&mut self, run: Run, spare: &mut Spare<'_>) {
         let Some(memory) = spare.take() else {
             // Would lose track of reserved space if it were delayed, hence the message.
@@ -340,7 +361,8 @@ mod tests {
     }
 
     fn set(cache: &mut Cache, run: Run) -> Result {
-        cache.set(run, &mut Spare::new(c"test")?);
+        let mut spare = Spare::to_set(c"test", cache, run.start..run.end)?;
+        cache.set(run, &mut spare);
         Ok(())
     }
 
@@ -395,9 +417,59 @@ mod tests {
         cache.forget_cached();
         assert_eq!(cache.find(25), None);
         assert_eq!(cache.delayed(), 20);
-        cache.forget(0..35, &mut Spare::new(c"test")?);
+        let mut spare = Spare::to_forget(c"test", &cache, 0..35)?;
+        cache.forget(0..35, &mut spare);
         assert_eq!(cache.at_or_after(0), Some(delayed(35, 40)));
         assert_eq!(cache.delayed(), 5);
+        Ok(())
+    }
+
+    /// Whatever comes in whatever order, the memory that is set aside is enough: a run that was lost for want of
+    /// it would show as a difference.
+    #[test]
+    fn it_agrees_with_a_list_of_blocks() -> Result {
+        const BLOCKS: u32 = 16;
+
+        let mut model = [None; BLOCKS as usize];
+        let mut cache = Cache::new();
+        let mut state: u32 = 1;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % below
+        };
+        for _ in 0..3000 {
+            let start = random(BLOCKS);
+            let end = start + 1 + random(BLOCKS - start);
+            // Runs of one kind that touch each other always continue each other.
+            let physical = PhysicalBlock::new(u64::from(100 + start));
+            let status = match random(5) {
+                0 => Some(Status::Hole),
+                1 => Some(Status::Delayed),
+                2 => Some(Status::Written(physical)),
+                3 => Some(Status::Unwritten(physical)),
+                _ => None,
+            };
+            match status {
+                Some(status) => set(&mut cache, Run { start, end, status })?,
+                None => {
+                    let mut spare = Spare::to_forget(c"test", &cache, start..end)?;
+                    cache.forget(start..end, &mut spare);
+                }
+            }
+            for block in start..end {
+                model[block as usize] = status.and_then(|status| status.skip(block - start));
+            }
+            for block in 0..BLOCKS {
+                let found = cache
+                    .find(block)
+                    .and_then(|run| run.status.skip(block - run.start));
+                assert_eq!(found, model[block as usize]);
+            }
+            let delayed = model
+                .iter()
+                .filter(|status| **status == Some(Status::Delayed));
+            assert_eq!(cache.delayed() as usize, delayed.count());
+        }
         Ok(())
     }
 
@@ -408,7 +480,8 @@ mod tests {
         set(&mut cache, delayed(last, u32::MAX))?;
         assert_eq!(cache.find(last), Some(delayed(last, u32::MAX)));
         assert_eq!(cache.find(u32::MAX), None);
-        cache.forget(0..u32::MAX, &mut Spare::new(c"test")?);
+        // Nothing is behind it: that takes no memory.
+        cache.forget(0..u32::MAX, &mut Spare::none(c"test"));
         assert_eq!(cache.delayed(), 0);
         Ok(())
     }

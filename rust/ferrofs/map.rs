@@ -74,6 +74,14 @@ struct Tree {
     reserved_nodes: u32,
 }
 
+impl Tree {
+    /// Whether the file has no blocks on the disk.
+    fn is_unallocated(&self) -> bool {
+        // A damaged root is not empty: who uses it reports it.
+        extent::is_empty(&self.root).unwrap_or(false)
+    }
+}
+
 impl MapState {
     /// The map of an inode of which nothing is known yet.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
@@ -128,6 +136,38 @@ impl MapState {
     }
 }
 
+/// Holes that are about to be delayed, each with the memory for recording that. Mostly it is one.
+#[derive(Default)]
+struct Holes<'a> {
+    first: Option<(Run, Spare<'a>)>,
+    more: KVVec<(Run, Spare<'a>)>,
+}
+
+impl<'a> Holes<'a> {
+    fn one(hole: Run, spare: Spare<'a>) -> Self {
+        Self {
+            first: Some((hole, spare)),
+            more: KVVec::new(),
+        }
+    }
+
+    fn push(&mut self, hole: Run, spare: Spare<'a>) -> Result {
+        match &mut self.first {
+            None => self.first = Some((hole, spare)),
+            Some(_) => self.more.push((hole, spare), GFP_KERNEL)?,
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut (Run, Spare<'a>)> {
+        Iterator::chain(self.first.iter_mut(), self.more.iter_mut())
+    }
+}
+
 /// The map, to be changed.
 struct Locked<'a> {
     tree: WriteGuard<'a, Tree>,
@@ -167,7 +207,8 @@ impl Locked<'_> {
             }
         };
         // The cache is only that; without memory it stays as it is.
-        if let Ok(mut spare) = Spare::new(inode.sb().id()) {
+        if let Ok(mut spare) = Spare::to_set(inode.sb().id(), &self.tree.cache, run.start..run.end)
+        {
             self.tree.cache.set(run, &mut spare);
             self.tree.cache.trim();
         }
@@ -175,21 +216,23 @@ impl Locked<'_> {
     }
 
     /// The holes in `range`, each with the memory for recording a change of it.
-    fn holes<'i>(
-        &mut self,
-        inode: &'i Inode,
-        range: Range<u32>,
-    ) -> Result<KVVec<(Run, Spare<'i>)>> {
-        let mut holes = KVVec::new();
+    fn holes<'i>(&mut self, inode: &'i Inode, range: Range<u32>) -> Result<Holes<'i>> {
+        let id = inode.sb().id();
+        let mut holes = Holes::default();
         let mut at = range.start;
         while at < range.end {
             let run = self.find(inode, at)?;
             if run.status == Status::Hole {
                 // The cache may have joined it with what was there before.
                 let hole = run.part(at..range.end).ok_or(EINVAL)?;
-                holes.push((hole, Spare::new(inode.sb().id())?), GFP_KERNEL)?;
+                holes.push(hole, Spare::none(id))?;
             }
             at = run.end;
+        }
+        // Only now, as a look at the next hole may change what is known of the one before. Changing the one
+        // does not make the others need more.
+        for (hole, spare) in holes.iter_mut() {
+            *spare = Spare::to_set(id, &self.tree.cache, hole.start..hole.end)?;
         }
         Ok(holes)
     }
@@ -198,10 +241,10 @@ impl Locked<'_> {
     fn delay(
         &mut self,
         sb: &SuperBlock,
-        holes: &mut [(Run, Spare<'_>)],
+        holes: &mut Holes<'_>,
         reserve: impl FnOnce(&Allocator, u32) -> Result,
     ) -> Result {
-        let count: u32 = holes.iter().map(|(run, _)| run.len()).sum();
+        let count: u32 = holes.iter_mut().map(|(run, _)| run.len()).sum();
         if count == 0 {
             return Ok(());
         }
@@ -210,7 +253,7 @@ impl Locked<'_> {
         let nodes = nodes.saturating_sub(self.tree.reserved_nodes);
         reserve(alloc, count.checked_add(nodes).ok_or(ENOSPC)?)?;
         self.tree.reserved_nodes += nodes;
-        for (run, spare) in holes {
+        for (run, spare) in holes.iter_mut() {
             let delayed = Run {
                 status: Status::Delayed,
                 ..*run
@@ -310,10 +353,7 @@ pub(crate) fn delayed_blocks(inode: &Inode) -> u32 {
 /// Whether the file has no blocks and no space is reserved for any. Sleeps.
 pub(crate) fn is_empty(inode: &Inode) -> bool {
     let tree = inode.data().map.tree.read();
-    // A damaged root is not empty: who uses it reports it.
-    tree.cache.delayed() == 0
-        && tree.reserved_nodes == 0
-        && extent::is_empty(&tree.root).unwrap_or(false)
+    tree.cache.delayed() == 0 && tree.reserved_nodes == 0 && tree.is_unallocated()
 }
 
 /// A number that is another one after every change of a mapping of the file.
@@ -396,8 +436,9 @@ pub(crate) fn try_reserve(inode: &Inode, start: impl Into<u32>, count: u32) -> R
         at = run.end;
     }
     if let Some(hole) = hole {
-        let spare = Spare::new_nowait(inode.sb().id()).map_err(|_| EAGAIN)?;
-        map.delay(inode.sb(), &mut [(hole, spare)], |alloc, count| {
+        let spare = Spare::to_set_nowait(inode.sb().id(), &map.tree.cache, hole.start..hole.end)
+            .map_err(|_| EAGAIN)?;
+        map.delay(inode.sb(), &mut Holes::one(hole, spare), |alloc, count| {
             alloc.try_reserve(count)
         })?;
         map.publish();
@@ -420,7 +461,7 @@ pub(crate) fn release(inode: &Inode, start: impl Into<u32>, count: u32) -> Resul
     let mut map = inode.data().map.lock();
     let mut at = range.start;
     while let Some(run) = map.tree.cache.next_delayed(at..range.end) {
-        let mut spare = Spare::new(sb.id())?;
+        let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, run.start..run.end)?;
         map.forget(sb, run.start..run.end, &mut spare);
         at = run.end;
     }

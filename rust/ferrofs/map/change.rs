@@ -170,7 +170,7 @@ fn fill_one(
     state: State,
 ) -> Result<u32> {
     let sb = inode.sb();
-    let mut spare = Spare::new(sb.id())?;
+    let mut spare = Spare::to_set(sb.id(), &map.tree.cache, run.start..run.start + 1)?;
     let (goal, adjacent) = goal(map, inode, run.start)?;
     let request = Request {
         goal,
@@ -360,7 +360,9 @@ fn note_written(map: &mut Locked<'_>, inode: &Inode, start: u32, end: u32) {
             continue;
         };
         if let Status::Unwritten(physical) = part.status {
-            let Ok(mut spare) = Spare::new(inode.sb().id()) else {
+            let Ok(mut spare) =
+                Spare::to_set(inode.sb().id(), &map.tree.cache, part.start..part.end)
+            else {
                 // Without memory nothing can be recorded: what is not known is read from the tree.
                 map.tree.cache.forget_cached();
                 return;

@@ -48,6 +48,9 @@ fn step_credits(inode: &Inode) -> Credits {
 /// the caller has seen to it that a crash between them is repaired (orphans), and that no I/O on the
 /// blocks is under way. Sleeps; not within an outer transaction.
 pub(crate) fn remove(txn: &mut Transaction<'_>, inode: &Inode, range: Range<u32>) -> Result {
+    if range.is_empty() || remove_delayed(inode, &range)? {
+        return Ok(());
+    }
     let mut end = range.end;
     while end > range.start {
         txn.ensure(step_credits(inode))?;
@@ -78,10 +81,25 @@ fn first_of_step(inode: &Inode, range: &Range<u32>, end: u32) -> Result<u32> {
     Ok(last.saturating_sub(METADATA_AT_ONCE).max(range.start))
 }
 
+/// Gives up the delayed blocks in `range` if the file has no others, so that nothing changes on the disk; else
+/// does nothing and gives `false`.
+fn remove_delayed(inode: &Inode, range: &Range<u32>) -> Result<bool> {
+    let mut map = inode.data().map.lock();
+    if !map.tree.is_unallocated() {
+        return Ok(false);
+    }
+    let sb = inode.sb();
+    let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, range.clone())?;
+    map.forget(sb, range.clone(), &mut spare);
+    map.publish();
+    Ok(true)
+}
+
 fn remove_some(txn: &Transaction<'_>, inode: &Inode, range: Range<u32>) -> Result<Progress> {
     let sb = inode.sb();
-    let mut spare = Spare::new(sb.id())?;
     let mut map = inode.data().map.lock();
+    // From where on is not known yet.
+    let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, range.end - 1..range.end)?;
     let tree = &mut *map.tree;
     let mut store = Store {
         txn,
