@@ -80,6 +80,7 @@ pub struct Geometry {
 
 impl Geometry {
     /// The block size.
+    #[inline]
     pub const fn block_size(&self) -> BlockSize {
         self.block_size
     }
@@ -137,6 +138,7 @@ impl Geometry {
     }
 
     /// The size of an inode on disk in bytes.
+    #[inline]
     pub const fn inode_size(&self) -> usize {
         1 << self.inode_bits
     }
@@ -328,6 +330,7 @@ impl Geometry {
     }
 
     /// How many descriptors a block holds.
+    #[inline]
     pub const fn descs_per_block(&self) -> u32 {
         1 << self.descs_per_block_bits()
     }
@@ -352,6 +355,7 @@ impl Geometry {
     }
 
     /// Where the descriptor of a group lies: in which block of descriptors, and at which byte of it.
+    #[inline]
     pub const fn desc_offset(&self, group: Group) -> (u32, usize) {
         let (block, index) = self.meta_group(group);
         (block, (index as usize) << self.desc_bits)

@@ -186,12 +186,14 @@ impl RawInode {
     /// The inode in `bytes`, which are all of it: the slice's length is the inode size.
     ///
     /// `None` when that is less than 128, or when the bytes beyond are too few for all extra fields.
+    #[inline]
     pub fn from_bytes(bytes: &[u8]) -> Option<&Self> {
         let inode = Self::ref_from_bytes(bytes).ok()?;
         inode.has_possible_size().then_some(inode)
     }
 
     /// Like [`Self::from_bytes`], to be changed.
+    #[inline]
     pub fn from_bytes_mut(bytes: &mut [u8]) -> Option<&mut Self> {
         let inode = Self::mut_from_bytes(bytes).ok()?;
         inode.has_possible_size().then_some(inode)
@@ -403,6 +405,7 @@ impl RawInode {
     }
 
     /// Sets the block of extended attributes. It lies below 2^48, as all blocks do.
+    #[inline]
     pub fn set_xattr_block(&mut self, block: Option<PhysicalBlock>) {
         let raw = block.map_or(0, PhysicalBlock::get);
         self.file_acl_lo = (raw as u32).into();
@@ -417,6 +420,7 @@ impl RawInode {
     }
 
     /// Sets the version.
+    #[inline]
     pub fn set_version(&mut self, version: u64) {
         self.version_lo = (version as u32).into();
         if let Some(extra) = self.extra_with_mut(end_of!(version_hi: U32)) {

@@ -28,16 +28,19 @@ macro_rules! number {
             pub const MAX: Self = Self(<$raw>::MAX);
 
             /// Gives a raw number its type.
+            #[inline]
             pub const fn new(raw: $raw) -> Self {
                 Self(raw)
             }
 
             /// The raw number.
+            #[inline]
             pub const fn get(self) -> $raw {
                 self.0
             }
 
             /// The number `count` further on, or `None` when it does not fit the type.
+            #[inline]
             pub const fn checked_add(self, count: $raw) -> Option<Self> {
                 match self.0.checked_add(count) {
                     Some(raw) => Some(Self(raw)),
@@ -46,6 +49,7 @@ macro_rules! number {
             }
 
             /// The number `count` before this one, or `None` when there is none.
+            #[inline]
             pub const fn checked_sub(self, count: $raw) -> Option<Self> {
                 match self.0.checked_sub(count) {
                     Some(raw) => Some(Self(raw)),
@@ -54,6 +58,7 @@ macro_rules! number {
             }
 
             /// The distance from `start` up to this number, or `None` when `start` lies after it.
+            #[inline]
             pub const fn distance_from(self, start: Self) -> Option<$raw> {
                 self.0.checked_sub(start.0)
             }
@@ -104,6 +109,7 @@ impl PhysicalBlock {
     /// The blocks from this one on, `count` of them, as the half-open range `start..end`.
     ///
     /// `None` when the end does not fit.
+    #[inline]
     pub const fn range(self, count: BlockCount) -> Option<core::ops::Range<u64>> {
         match self.0.checked_add(count.0) {
             Some(end) => Some(self.0..end),
@@ -156,6 +162,7 @@ impl InodeNumber {
     }
 
     /// Gives a raw number its type; `None` for 0.
+    #[inline]
     pub const fn new(raw: u32) -> Option<Self> {
         match NonZeroU32::new(raw) {
             Some(raw) => Some(Self(raw)),
@@ -164,16 +171,19 @@ impl InodeNumber {
     }
 
     /// The raw number.
+    #[inline]
     pub const fn get(self) -> u32 {
         self.0.get()
     }
 
     /// The number counted from 0, as inode tables and bitmaps count.
+    #[inline]
     pub const fn index(self) -> u32 {
         self.0.get() - 1
     }
 
     /// The reverse of [`Self::index`]; `None` for `u32::MAX`.
+    #[inline]
     pub const fn from_index(index: u32) -> Option<Self> {
         match index.checked_add(1) {
             Some(raw) => Self::new(raw),
@@ -228,16 +238,19 @@ impl BlockSize {
     }
 
     /// The logarithm to base two of the size in bytes.
+    #[inline]
     pub const fn bits(self) -> u32 {
         self.0 as u32
     }
 
     /// The size in bytes.
+    #[inline]
     pub const fn bytes(self) -> usize {
         1 << self.0
     }
 
     /// How many blocks hold `bytes` bytes.
+    #[inline]
     pub const fn blocks_for(self, bytes: u64) -> BlockCount {
         BlockCount(bytes.div_ceil(1 << self.0))
     }

@@ -42,20 +42,24 @@ impl BlockDevice {
     /// # Safety
     ///
     /// `ptr` is an open block device and stays so for `'a`.
+    #[inline]
     pub(crate) unsafe fn from_ptr<'a>(ptr: *mut bindings::block_device) -> &'a Self {
         // SAFETY: The type is transparent over `struct block_device`, whose life the caller vouches
         // for.
         unsafe { &*ptr.cast() }
     }
 
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::block_device {
         self.0.get()
     }
 
     /// The size in bytes of this device's buffers: the block size that the super block has set.
+    #[inline]
     pub fn buffer_size(&self) -> usize {
-        // SAFETY: The device is open, so it has an inode.
-        unsafe { bindings::bdev_buffer_size(self.as_ptr()) as usize }
+        // SAFETY: The device is open, so it has a page cache with an inode. Nobody but the file system that has
+        // the device changes the size.
+        1 << unsafe { (*(*(*self.as_ptr()).bd_mapping).host).i_blkbits }
     }
 
     /// The size of the device in bytes.
@@ -152,9 +156,10 @@ fn sectors(range: Range<u64>) -> Result<(u64, u64)> {
 ///
 /// # Invariants
 ///
-/// `file` is an open file of a block device, and this object owns a reference on it.
+/// `file` is an open file of the block device `bdev`, and this object owns a reference on it.
 pub struct OpenDevice {
     file: NonNull<bindings::file>,
+    bdev: NonNull<bindings::block_device>,
 }
 
 // SAFETY: References on files are counted atomically and belong to no task.
@@ -171,10 +176,12 @@ impl OpenDevice {
     pub(crate) unsafe fn of_super_block(sb: *mut bindings::super_block) -> Result<Self> {
         // SAFETY: By this function's contract.
         let file = NonNull::new(unsafe { (*sb).s_bdev_file }).ok_or(ENODEV)?;
+        // SAFETY: The file is one of a block device.
+        let bdev = NonNull::new(unsafe { bindings::file_bdev(file.as_ptr()) }).ok_or(ENODEV)?;
         // SAFETY: The super block holds a reference on the file.
         unsafe { bindings::get_file(file.as_ptr()) };
-        // INVARIANT: The reference was just taken.
-        Ok(Self { file })
+        // INVARIANT: The reference was just taken; a file is of the same device all its life.
+        Ok(Self { file, bdev })
     }
 }
 
@@ -197,9 +204,10 @@ impl<F: FileSystem> SuperBlock<F> {
 impl Deref for OpenDevice {
     type Target = BlockDevice;
 
+    #[inline]
     fn deref(&self) -> &BlockDevice {
-        // SAFETY: The file is one of a block device, which stays open as long as `self`.
-        unsafe { BlockDevice::from_ptr(bindings::file_bdev(self.file.as_ptr())) }
+        // SAFETY: By the type invariant the device stays open as long as `self`.
+        unsafe { BlockDevice::from_ptr(self.bdev.as_ptr()) }
     }
 }
 

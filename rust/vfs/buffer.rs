@@ -142,6 +142,7 @@ impl Buffer {
     }
 
     /// The number of the block.
+    #[inline]
     pub fn block(&self) -> u64 {
         // SAFETY: The field does not change while there are references.
         unsafe { (*self.head.as_ptr()).b_blocknr }
@@ -149,6 +150,7 @@ impl Buffer {
 
     /// The size of the block in bytes.
     #[expect(clippy::len_without_is_empty)]
+    #[inline]
     pub fn len(&self) -> usize {
         // SAFETY: The field does not change while there are references.
         unsafe { (*self.head.as_ptr()).b_size }
@@ -210,6 +212,7 @@ impl Buffer {
     }
 
     /// Whether this is a block of `device`, of the size that its blocks have now.
+    #[inline]
     pub(crate) fn is_of(&self, device: &BlockDevice) -> bool {
         // SAFETY: The fields do not change while there are references. The pointer is only compared: the
         // device of a buffer that is kept for too long may be gone.
@@ -218,6 +221,7 @@ impl Buffer {
     }
 
     /// As which kind of contents the block was found good.
+    #[inline]
     pub fn kind(&self) -> Kind {
         Kind(((self.state().load(Relaxed) & KIND_MASK) >> KIND_SHIFT) as u8)
     }
@@ -229,6 +233,7 @@ impl Buffer {
         self.update(change);
     }
 
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::buffer_head {
         self.head.as_ptr()
     }
@@ -315,6 +320,7 @@ impl Buffer {
 }
 
 impl Clone for Buffer {
+    #[inline]
     fn clone(&self) -> Self {
         // SAFETY: `self` owns a reference, so another may be taken.
         unsafe { bindings::get_bh(self.head.as_ptr()) };

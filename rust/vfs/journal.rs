@@ -168,6 +168,7 @@ impl Journal {
     }
 
     /// The device of the file system.
+    #[inline]
     pub fn device(&self) -> &BlockDevice {
         &self.device
     }
@@ -257,6 +258,7 @@ impl Journal {
 
     /// Whether transactions can be started. Before that a replay may still change blocks behind the back
     /// of who has read them.
+    #[inline]
     pub fn is_open(&self) -> bool {
         !self.raw.load(Relaxed).is_null()
     }

@@ -197,16 +197,19 @@ impl<'a> Transaction<'a> {
     }
 
     /// The journal that the transaction belongs to.
+    #[inline]
     pub fn journal(&self) -> &'a Journal {
         self.in_use.journal()
     }
 
     /// Whether there is a log.
+    #[inline]
     pub fn is_logged(&self) -> bool {
         !self.handle.is_null()
     }
 
     /// The number of the transaction that will commit this; 0 without a log.
+    #[inline]
     pub fn tid(&self) -> Tid {
         if !self.is_alive() || self.handle.is_null() {
             return Tid::default();
@@ -216,6 +219,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Whether changes can still reach the disk: the journal was not aborted.
+    #[inline]
     pub fn is_alive(&self) -> bool {
         // SAFETY: By the type invariant.
         self.handle.is_null() || unsafe { bindings::is_handle_aborted(self.handle) == 0 }
@@ -254,6 +258,7 @@ impl<'a> Transaction<'a> {
         Ok(self.access(buffer, seal))
     }
 
+    #[inline]
     fn access<S: Seal>(&self, buffer: Buffer, seal: S) -> BufferMut<'_, S> {
         buffer.lock_exclusive();
         // INVARIANT: Locked, and the journal has been told.

@@ -50,12 +50,6 @@ blk_opf_t ferrofs_helper_metadata_read_flags(void)
 	return REQ_META | REQ_PRIO;
 }
 
-
-unsigned int ferrofs_helper_bdev_buffer_size(struct block_device *bdev)
-{
-	return i_blocksize(bdev->bd_mapping->host);
-}
-
 unsigned int ferrofs_helper_bdev_max_discard_sectors(struct block_device *bdev)
 {
 	return bdev_max_discard_sectors(bdev);

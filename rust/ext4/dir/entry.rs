@@ -47,6 +47,7 @@ pub enum FileType {
 
 impl FileType {
     /// From the byte on disk. Numbers without a meaning give [`FileType::Unknown`].
+    #[inline]
     pub const fn from_raw(raw: u8) -> Self {
         match raw {
             1 => Self::Regular,
@@ -61,6 +62,7 @@ impl FileType {
     }
 
     /// The byte on disk.
+    #[inline]
     pub const fn raw(self) -> u8 {
         match self {
             Self::Unknown => 0,
@@ -106,6 +108,7 @@ impl<'a> Name<'a> {
     pub const DOT_DOT: Name<'static> = Name(b"..");
 
     /// `None` when `bytes` are too many, too few, or contain a 0 or a `/`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         let length_fits = (1..=Self::MAX).contains(&bytes.len());
         // INVARIANT: Both conditions are checked here.
@@ -113,22 +116,26 @@ impl<'a> Name<'a> {
     }
 
     /// The bytes of the name.
+    #[inline]
     pub const fn bytes(self) -> &'a [u8] {
         self.0
     }
 
     /// Whether it is `.` or `..`.
+    #[inline]
     pub fn is_dots(self) -> bool {
         self == Self::DOT || self == Self::DOT_DOT
     }
 
     /// How many bytes an entry with this name needs.
+    #[inline]
     pub(crate) const fn entry_size(self) -> usize {
         entry_size(self.0.len())
     }
 }
 
 /// How many bytes an entry needs whose name has `name_length` bytes.
+#[inline]
 pub(crate) const fn entry_size(name_length: usize) -> usize {
     (HEADER_SIZE + name_length + 3) & !3
 }
@@ -145,12 +152,14 @@ pub(crate) struct Header {
 
 impl Header {
     /// The fixed part at `offset`, or `None` when it does not lie in `block` as a whole.
+    #[inline]
     pub(crate) fn read(block: &[u8], offset: usize) -> Option<Self> {
         let (header, _) = Self::read_from_prefix(block.get(offset..)?).ok()?;
         Some(header)
     }
 
     /// Stores the fixed part at `offset`; `None` when it does not lie in `block` as a whole.
+    #[inline]
     pub(crate) fn write(&self, block: &mut [u8], offset: usize) -> Option<()> {
         self.write_to_prefix(block.get_mut(offset..)?).ok()
     }
@@ -160,6 +169,7 @@ impl Header {
 ///
 /// 16 bits do not hold the length of an entry that fills a block of 64 KiB; 0xffff and 0, which are no
 /// multiples of four or no lengths at all, stand for it.
+#[inline]
 pub(crate) const fn decode_length(raw: u16, block_size: usize) -> usize {
     match raw {
         0 | 0xffff if block_size == 0x1_0000 => block_size,
@@ -264,6 +274,7 @@ impl<'a> Entry<'a> {
     }
 
     /// How many bytes the entry needs: nothing when it is not in use.
+    #[inline]
     pub(crate) fn used(&self) -> usize {
         match self.inode {
             Some(_) => entry_size(self.name.len()),

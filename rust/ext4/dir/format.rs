@@ -107,6 +107,7 @@ impl DirFormat {
     }
 
     /// Where the entries of a block end: at its end, or at the checksum.
+    #[inline]
     pub(crate) fn entries_end(&self) -> usize {
         match self.checksum {
             Some(_) => self.block_size.bytes() - TAIL_SIZE,
@@ -132,6 +133,7 @@ impl DirFormat {
     }
 
     /// The length of a block is what it must be.
+    #[inline]
     pub(crate) fn check_length(&self, block: &[u8]) -> Result<(), Corrupt> {
         if block.len() == self.block_size.bytes() {
             Ok(())

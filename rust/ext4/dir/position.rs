@@ -31,6 +31,7 @@ impl PositionForm {
         }
     }
 
+    #[inline]
     const fn encode(self, hash: NameHash) -> u64 {
         let major = (hash.major >> 1) as u64;
         match self {
@@ -72,6 +73,7 @@ impl Key {
     pub(crate) const DOT_DOT: Self = Self::first(2);
 
     /// The smallest key with this major hash.
+    #[inline]
     pub(crate) const fn first(major: u32) -> Self {
         Self {
             hash: NameHash { major, minor: 0 },
@@ -95,6 +97,7 @@ impl Key {
     }
 
     /// The same, wherever the entry stands.
+    #[inline]
     pub(crate) fn anywhere(self) -> Self {
         Self {
             block: 0,
@@ -206,6 +209,7 @@ impl Cursor {
     }
 
     /// The position, for `telldir` and the like.
+    #[inline]
     pub fn position(&self) -> u64 {
         match self.state {
             State::Hashed(key) => self.form.encode(key.hash),

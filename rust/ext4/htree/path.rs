@@ -59,21 +59,25 @@ impl Path {
     }
 
     /// The leaf.
+    #[inline]
     pub(crate) fn leaf(&self) -> LogicalBlock {
         self.leaf
     }
 
     /// The hash that the index gives the leaf: odd when the leaf continues the one before.
+    #[inline]
     pub(crate) fn start(&self) -> u32 {
         self.lowest().start
     }
 
     /// The hash that the index gives the next leaf, or `None` when this is the last one.
+    #[inline]
     pub(crate) fn next(&self) -> Option<u32> {
         self.lowest().next
     }
 
     /// Whether the next leaf continues this one.
+    #[inline]
     pub(crate) fn is_continued(&self) -> bool {
         self.next().is_some_and(|hash| hash & 1 == 1)
     }
