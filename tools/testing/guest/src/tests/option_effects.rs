@@ -26,8 +26,6 @@ use std::time::Instant;
 /// All of it.
 pub fn effects(bench: &Bench) -> anyhow::Result<()> {
     bench.format(&["-b", "4096", "16M"])?;
-    // The kernel's ext4 tells of ten mounts and unmounts in five seconds, and then that it tells of no more.
-    bench.expect_message("callbacks suppressed");
     let drivers = [bench.fstype.as_str(), REFERENCE];
     for fstype in drivers {
         let on = |what: &str| format!("{what} on {fstype}");

@@ -209,7 +209,6 @@ pub fn blocks(bench: &Bench) -> anyhow::Result<u64> {
 
 /// Options in the super block are in force, under those of the user, as in the kernel's ext4.
 pub fn stored(bench: &Bench) -> anyhow::Result<()> {
-    bench.expect_message("callbacks suppressed");
     for options in [
         "minixdf",
         "commit=17,minixdf,nobarrier",
@@ -296,7 +295,6 @@ fn journal_data(bench: &Bench) -> anyhow::Result<()> {
 /// The log tells that a mount begins and ends, and recommends a check when `tune2fs -c` and `-i` want one.
 pub fn announced(bench: &Bench) -> anyhow::Result<()> {
     bench.expect_message("e2fsck is recommended");
-    bench.expect_message("callbacks suppressed");
     for (arguments, wants_check) in [
         (["-c", "0", "-i", "0"], false),
         (["-c", "20", "-i", "30d"], false),
