@@ -29,6 +29,7 @@ use crate::flush;
 use crate::group;
 use crate::map;
 use crate::map::MapState;
+use crate::orphan;
 use crate::state;
 use crate::truncate;
 use crate::writeback;
@@ -68,6 +69,8 @@ pub(crate) struct InodeData {
     pub(crate) dir: dir::InodeState,
     /// Whether a write is being copied into the page cache.
     pub(crate) copying: copying::InodeState,
+    /// Whether it is an orphan.
+    pub(crate) orphan: orphan::InodeState,
     /// Which of its data may be in the device's cache.
     pub(crate) flush: flush::InodeState,
     flags: AtomicU32,
@@ -94,6 +97,7 @@ impl InodeData {
             xattrs <- xattr::InodeState::new(),
             dir <- dir::InodeState::new(),
             copying: copying::InodeState::new(),
+            orphan: orphan::InodeState::new(),
             flush: flush::InodeState::new(),
             flags: AtomicU32::new(0),
             project: AtomicU32::new(0),

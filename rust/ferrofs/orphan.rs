@@ -12,6 +12,8 @@
 //! room.
 
 use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use ext4::InodeNumber;
@@ -50,9 +52,8 @@ pub(crate) struct Orphans {
     list: Mutex<KVVec<InodeNumber>>,
     /// The orphan file, if there is one.
     file: SetOnce<File>,
-    /// Who is in it. Locked within a transaction, and not together with a buffer's contents.
-    #[pin]
-    slots: Mutex<RBTree<u32, Slot>>,
+    /// How many orphans are in it.
+    in_file: AtomicU32,
     /// What the disk says is known here.
     known: AtomicBool,
 }
@@ -62,31 +63,66 @@ impl Orphans {
         try_pin_init!(Self {
             list <- kernel::new_mutex!(KVVec::new(), "ferrofs_orphans"),
             file: SetOnce::new(),
-            slots <- kernel::new_mutex!(RBTree::new(), "ferrofs_orphan_slots"),
+            in_file: AtomicU32::new(0),
             known: AtomicBool::new(false),
         }? Error)
     }
 
     /// Whether the orphan file has no orphans.
     pub(crate) fn is_file_empty(&self) -> bool {
-        self.slots.lock().is_empty()
+        self.in_file.load(Relaxed) == 0
+    }
+}
+
+/// What an inode in memory knows of its being an orphan. Changed by who adds and removes it, which is one task at
+/// a time: it holds the inode's lock, or has the only reference.
+pub(crate) struct InodeState {
+    /// The block of the orphan file in the upper half and the slot in it in the lower one, plus 1; or 0.
+    place: AtomicU64,
+}
+
+impl InodeState {
+    /// Not in the orphan file, as far as is known.
+    pub(crate) const fn new() -> Self {
+        Self {
+            place: AtomicU64::new(0),
+        }
+    }
+
+    fn slot(&self) -> Option<Slot> {
+        let place = self.place.load(Relaxed).checked_sub(1)?;
+        Some(Slot {
+            block: (place >> 32) as u32,
+            slot: place as u32,
+        })
+    }
+
+    fn set_slot(&self, slot: Option<Slot>) {
+        let place = slot.map_or(0, |Slot { block, slot }| {
+            // There are far less blocks than would overflow it.
+            (u64::from(block) << 32 | u64::from(slot)).saturating_add(1)
+        });
+        self.place.store(place, Relaxed);
     }
 }
 
 /// Puts an inode into a list, unless it is in one. Takes [`ADD_CREDITS`].
 pub(crate) fn add(txn: &Transaction<'_>, inode: &Inode) -> Result {
     let orphans = &inode.sb().data().orphans;
-    let number = inode::number(inode);
-    if orphans.slots.lock().get(&number.get()).is_some() {
+    let state = &inode.data().orphan;
+    if state.slot().is_some() {
         return Ok(());
     }
+    let number = inode::number(inode);
     let mut list = orphans.list.lock();
     if list.contains(&number) {
         return Ok(());
     }
     if let Some(file) = orphans.file.as_ref() {
         drop(list);
-        if file.add(txn, inode, &orphans.slots)? {
+        if let Some(slot) = file.add(txn, inode)? {
+            state.set_slot(Some(slot));
+            orphans.in_file.fetch_add(1, Relaxed);
             return Ok(());
         }
         list = orphans.list.lock();
@@ -112,10 +148,11 @@ pub(crate) fn remove(txn: &Transaction<'_>, inode: &Inode) -> Result {
     let sb = inode.sb();
     let volume = sb.data();
     let number = inode::number(inode);
-    let slot = volume.orphans.slots.lock().get(&number.get()).copied();
-    if let (Some(slot), Some(file)) = (slot, volume.orphans.file.as_ref()) {
+    let state = &inode.data().orphan;
+    if let (Some(slot), Some(file)) = (state.slot(), volume.orphans.file.as_ref()) {
         file.remove(txn, inode, slot)?;
-        volume.orphans.slots.lock().remove(&number.get());
+        state.set_slot(None);
+        volume.orphans.in_file.fetch_sub(1, Relaxed);
         return Ok(());
     }
     let mut list = volume.orphans.list.lock();
@@ -166,7 +203,11 @@ pub(crate) fn process(sb: &SuperBlock) -> Result {
         volume.with_superblock(|superblock| InodeNumber::new(superblock.last_orphan.get()))?;
     let mut inodes = collect(sb, head)?;
     if let Some(file) = volume.orphans.file.as_ref() {
-        file.collect(sb, &volume.orphans.slots, &mut inodes)?;
+        let before = inodes.len();
+        file.collect(sb, &mut inodes)?;
+        let found = inodes.len() - before;
+        // Nobody has added or removed one yet.
+        volume.orphans.in_file.store(found as u32, Relaxed);
     }
     if inodes.is_empty() {
         return Ok(());

@@ -12,9 +12,6 @@ use ext4::Corrupt;
 use ext4::InodeNumber;
 use ext4::PhysicalBlock;
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
-use kernel::rbtree::RBTreeNodeReservation;
-use kernel::sync::Mutex;
 use vfs::buffer::Buffer;
 use vfs::transaction::Seal;
 use vfs::transaction::Transaction;
@@ -31,8 +28,8 @@ use crate::SuperBlock;
 /// Where in the file an orphan is.
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
-    block: u32,
-    slot: u32,
+    pub(super) block: u32,
+    pub(super) slot: u32,
 }
 
 /// One block of the file.
@@ -119,15 +116,9 @@ impl File {
         }
     }
 
-    /// Puts an orphan into a free slot, and notes where in `slots`. `false` when there is none.
-    pub(super) fn add(
-        &self,
-        txn: &Transaction<'_>,
-        inode: &Inode,
-        slots: &Mutex<RBTree<u32, Slot>>,
-    ) -> Result<bool> {
+    /// Puts an orphan into a free slot; `None` when there is none.
+    pub(super) fn add(&self, txn: &Transaction<'_>, inode: &Inode) -> Result<Option<Slot>> {
         let number = inode::number(inode);
-        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let count = self.blocks.len();
         for step in 0..count {
             // Neighbours begin in different blocks, for the sake of those who run at the same time.
@@ -143,14 +134,12 @@ impl File {
                     return Err(error);
                 }
             };
-            let place = Slot {
+            return Ok(Some(Slot {
                 block: index as u32,
                 slot,
-            };
-            slots.lock().insert(node.into_node(number.get(), place));
-            return Ok(true);
+            }));
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Puts an orphan into a slot of `block`, which has one for it. Takes a credit.
@@ -180,12 +169,7 @@ impl File {
     }
 
     /// Gathers the orphans that the last mount has left, and notes their slots.
-    pub(super) fn collect(
-        &self,
-        sb: &SuperBlock,
-        slots: &Mutex<RBTree<u32, Slot>>,
-        inodes: &mut KVVec<InodeRef>,
-    ) -> Result {
+    pub(super) fn collect(&self, sb: &SuperBlock, inodes: &mut KVVec<InodeRef>) -> Result {
         for (index, block) in (0..).zip(self.blocks.iter()) {
             let mut found = KVVec::new();
             if let Some(block) = OrphanBlock::from_bytes(&block.buffer.data()) {
@@ -198,10 +182,10 @@ impl File {
                 let Ok(inode) = inode::get_orphan(sb, number) else {
                     continue;
                 };
-                let place = Slot { block: index, slot };
-                slots
-                    .lock()
-                    .try_create_and_insert(number.get(), place, GFP_KERNEL)?;
+                inode
+                    .data()
+                    .orphan
+                    .set_slot(Some(Slot { block: index, slot }));
                 inodes.push(inode, GFP_KERNEL)?;
             }
         }
