@@ -57,6 +57,7 @@ pub use position::Cursor;
 pub use position::HashedEntry;
 pub use position::PositionForm;
 pub use position::Scratch;
+pub use store::DirLister;
 pub use store::DirReader;
 pub use store::DirStore;
 

@@ -99,9 +99,24 @@ fn position_form(file: &Opening<'_>) -> PositionForm {
 struct Progress {
     cursor: Cursor,
     /// Where the entries of a leaf are sorted. `None` until the directory is first read.
-    scratch: Option<Scratch<KVVec<HashedEntry>>>,
+    scratch: Option<Sorting>,
     /// The directory's count of changes when they were sorted.
     changes: u32,
+}
+
+type Sorting = Scratch<KVVec<HashedEntry>>;
+
+/// Makes sure that there is room for `size` entries, and that nothing is known of what is there.
+fn make_room(scratch: &mut Option<Sorting>, size: usize) -> Result<&mut Sorting> {
+    match scratch {
+        Some(enough) if enough.size() >= size => enough.forget(),
+        _ => {
+            let mut entries = KVVec::new();
+            entries.resize(size, HashedEntry::default(), GFP_KERNEL)?;
+            *scratch = Some(Scratch::new(entries));
+        }
+    }
+    scratch.as_mut().ok_or(ENOMEM)
 }
 
 /// An open directory.
@@ -139,27 +154,24 @@ impl dir::Operations for Operations {
         open: &OpenDirectory,
         context: &mut Context,
     ) -> Result {
-        let directory = dir_blocks::open_detached(dir);
+        let directory = dir_blocks::open(dir);
         let mut progress = open.progress.lock();
         let Progress {
             cursor,
             scratch,
             changes,
         } = &mut *progress;
+        let latest = dir.data().dir.changes();
         let scratch = match scratch {
-            Some(scratch) => scratch,
-            None => {
-                let mut entries = KVVec::new();
-                let count = directory.format().max_entries();
-                entries.resize(count, HashedEntry::default(), GFP_KERNEL)?;
-                scratch.insert(Scratch::new(entries))
+            Some(scratch) if *changes == latest => scratch,
+            _ => {
+                *changes = latest;
+                let size = directory
+                    .scratch_size()
+                    .map_err(|error| error.report(dir))?;
+                make_room(scratch, size)?
             }
         };
-        let latest = dir.data().dir.changes();
-        if *changes != latest {
-            *changes = latest;
-            scratch.forget();
-        }
         // A position that is not where the last reading ended was set by the program.
         let position = u64::try_from(context.position()).map_err(|_| EINVAL)?;
         if position != cursor.position() {

@@ -18,6 +18,7 @@ use core::ops::DerefMut;
 
 use ext4::dir::BlockKind;
 use ext4::dir::DirFormat;
+use ext4::dir::DirLister;
 use ext4::dir::DirReader;
 use ext4::dir::DirStore;
 use ext4::dir::Directory;
@@ -114,15 +115,6 @@ pub(crate) fn open(dir: &Inode) -> Directory<Blocks<'_>> {
     Directory::new(Blocks(Reader::new(dir)), format(dir), is_indexed(dir))
 }
 
-/// The directory `dir`, to look at without holding the contents of any buffer.
-pub(crate) fn open_detached(dir: &Inode) -> Directory<DetachedBlocks<'_>> {
-    Directory::new(
-        DetachedBlocks(Reader::new(dir)),
-        format(dir),
-        is_indexed(dir),
-    )
-}
-
 /// The directory `dir`, to change it within the transaction `txn`.
 pub(crate) fn open_mut<'t>(txn: &'t Transaction<'t>, dir: &'t Inode) -> Directory<BlocksMut<'t>> {
     dir.data().dir.will_change();
@@ -207,6 +199,24 @@ impl DirReader for Blocks<'_> {
     }
 }
 
+/// For who gives names to a program, whose memory may have to be read from a file of this very file system first.
+impl DirLister for Blocks<'_> {
+    type Copy = KVVec<u8>;
+
+    fn copy(&self, block: OwnedBufferData, length: usize) -> Result<KVVec<u8>, DirError> {
+        // What is let go of here does not change: the directory is locked.
+        Ok(copy_of(&block.into_buffer(), length)?)
+    }
+}
+
+/// A copy of the first `length` bytes of a block. No memory is allocated while the contents are held.
+fn copy_of(buffer: &Buffer, length: usize) -> Result<KVVec<u8>> {
+    let mut bytes = KVVec::with_capacity(length, GFP_KERNEL)?;
+    let data = buffer.data();
+    bytes.extend_from_slice(data.get(..length).ok_or(EINVAL)?, GFP_KERNEL)?;
+    Ok(bytes)
+}
+
 /// A copy of a block.
 pub(crate) struct BlockCopy {
     buffer: Buffer,
@@ -215,8 +225,7 @@ pub(crate) struct BlockCopy {
 
 impl BlockCopy {
     fn new(buffer: Buffer) -> Result<Self> {
-        let mut bytes = KVVec::with_capacity(buffer.len(), GFP_KERNEL)?;
-        bytes.extend_from_slice(&buffer.data(), GFP_KERNEL)?;
+        let bytes = copy_of(&buffer, buffer.len())?;
         Ok(Self { buffer, bytes })
     }
 }
@@ -226,23 +235,6 @@ impl Deref for BlockCopy {
 
     fn deref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-/// The blocks of a directory, read as copies: for who gives names to a program, whose memory may have to
-/// be read from a file of this very file system first.
-pub(crate) struct DetachedBlocks<'a>(Reader<'a>);
-
-impl DirReader for DetachedBlocks<'_> {
-    type Error = DirError;
-    type Block = BlockCopy;
-
-    fn blocks(&self) -> u32 {
-        self.0.blocks()
-    }
-
-    fn read(&self, block: LogicalBlock, kind: BlockKind) -> Result<BlockCopy, DirError> {
-        Ok(BlockCopy::new(self.0.read(block, kind)?)?)
     }
 }
 

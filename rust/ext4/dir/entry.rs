@@ -273,6 +273,17 @@ impl<'a> Entry<'a> {
         })
     }
 
+    /// The same with a name that lives as long as it must.
+    pub(crate) fn with_name(self, name: &[u8]) -> Entry<'_> {
+        Entry {
+            offset: self.offset,
+            length: self.length,
+            inode: self.inode,
+            file_type: self.file_type,
+            name,
+        }
+    }
+
     /// How many bytes the entry needs: nothing when it is not in use.
     #[inline]
     pub(crate) fn used(&self) -> usize {

@@ -116,9 +116,6 @@ impl DirFormat {
     }
 
     /// How many entries a block can hold at most.
-    ///
-    /// A [`super::Scratch`] of this many [`super::HashedEntry`] lets [`super::Directory::iterate`] sort each
-    /// leaf in one go.
     pub const fn max_entries(&self) -> usize {
         self.block_size.bytes() / super::entry::MIN_ENTRY
     }

@@ -9,10 +9,10 @@ use super::directory::corrupt;
 use super::directory::Directory;
 use super::entry::Entries;
 use super::entry::Entry;
+use super::entry::Name;
 use super::error::DirectoryError;
 use super::format::BlockKind;
 use super::format::FIRST_BLOCK;
-use super::leaf;
 use super::position::Ahead;
 use super::position::Cursor;
 use super::position::HashedEntry;
@@ -20,6 +20,7 @@ use super::position::Key;
 use super::position::PositionForm;
 use super::position::Scratch;
 use super::position::State;
+use super::store::DirLister;
 use super::store::DirReader;
 use crate::hash::NameHasher;
 use crate::htree::node;
@@ -64,6 +65,8 @@ struct Chain {
     /// The path to the first leaf, or `None` for the only block of a directory without an index.
     path: Option<Path>,
     hasher: NameHasher,
+    /// `.` and `..` as the root has them, for the first chain of an index.
+    dots: [Option<Entry<'static>>; 2],
 }
 
 impl<S: DirReader> Directory<S> {
@@ -75,11 +78,29 @@ impl<S: DirReader> Directory<S> {
         self.is_indexed() || (self.format().features.dir_index && self.blocks() == 1)
     }
 
+    /// How many entries there should be room for in a [`Scratch`], so that [`Self::iterate`] sorts each leaf in one
+    /// go: little for a directory that has little.
+    pub fn scratch_size(&self) -> Result<usize, S::Error> {
+        if self.is_indexed() {
+            return Ok(self.format().max_entries());
+        }
+        let mut count = 1;
+        if self.has_hash_order() {
+            let block = self.read(FIRST_BLOCK, BlockKind::Leaf)?;
+            for entry in Entries::new(self.format(), &block) {
+                count += usize::from(entry.map_err(corrupt)?.inode.is_some());
+            }
+        }
+        Ok(count)
+    }
+
     /// The cursor for a position.
     pub fn cursor_at(&self, position: u64, form: PositionForm) -> Cursor {
         Cursor::new(position, form, self.has_hash_order())
     }
+}
 
+impl<S: DirLister> Directory<S> {
     /// Visits the entries from `cursor` on, `.` and `..` among them, each with its position.
     ///
     /// Ends when `visit` breaks or there are no more entries. An entry at which `visit` broke counts as not
@@ -117,7 +138,7 @@ impl<S: DirReader> Directory<S> {
         let first = u32::try_from(start >> bits).unwrap_or(u32::MAX);
         for number in first..self.blocks() {
             let base = u64::from(number) << bits;
-            let block = self.read(LogicalBlock::new(number), BlockKind::Leaf)?;
+            let block = self.copy(LogicalBlock::new(number), self.format().block_size.bytes())?;
             for entry in Entries::new(self.format(), &block) {
                 let entry = entry.map_err(corrupt)?;
                 // The entry at which the cursor stood may be gone: so each block is walked from its start.
@@ -176,75 +197,99 @@ impl<S: DirReader> Directory<S> {
         }
     }
 
-    /// The chain in which the names of the major hash `hash` are.
-    fn chain_at(&self, hash: u32) -> Result<Chain, S::Error> {
+    /// A copy of the first `length` bytes of a leaf.
+    fn copy(&self, leaf: LogicalBlock, length: usize) -> Result<S::Copy, S::Error> {
+        let block = self.read(leaf, BlockKind::Leaf)?;
+        self.store().copy(block, length)
+    }
+
+    /// The chain in which the names with the hash of `from` are.
+    fn chain_at(&self, from: Key) -> Result<Chain, S::Error> {
+        let mut chain = Chain {
+            path: None,
+            hasher: self.format().hasher,
+            dots: [None; 2],
+        };
         if self.is_indexed() {
             let root = self.root()?;
-            Ok(Chain {
-                path: Some(self.probe(&root, hash)?),
-                hasher: root.hasher,
-            })
-        } else {
-            Ok(Chain {
-                path: None,
-                hasher: self.format().hasher,
-            })
+            chain.path = Some(self.probe(&root, from.hash.major)?);
+            chain.hasher = root.hasher;
+            if from <= Key::DOT_DOT {
+                let (dot, dot_dot) =
+                    node::root_dots(self.format(), &root.block).map_err(corrupt)?;
+                chain.dots = [Some(dot.with_name(b".")), Some(dot_dot.with_name(b".."))];
+            }
         }
+        Ok(chain)
     }
 
     /// Sorts the entries with the key `from` or a larger one of the chain in which those of the hash of `from`
     /// are: as many of them as there is room for.
     fn gather(&self, from: Key, buffer: &mut [HashedEntry]) -> Result<Ahead, S::Error> {
-        let chain = self.chain_at(from.hash.major)?;
+        let chain = self.chain_at(from)?;
         let mut smallest = Smallest {
             buffer,
             held: 0,
             overflowed: false,
         };
-        let (start, leaves) = self.offer_chain(&chain, from, &mut smallest)?;
+        let mut ahead = Ahead {
+            dots: chain.dots,
+            ..Ahead::default()
+        };
+        self.offer_chain(&chain, &mut ahead, |key| {
+            let counts = key >= from;
+            if counts {
+                smallest.offer(HashedEntry { key });
+            }
+            counts
+        })?;
         if !smallest.overflowed {
             smallest.sort();
         }
-        Ok(Ahead {
-            next: 0,
-            held: smallest.held,
-            overflowed: smallest.overflowed,
-            start,
-            leaves,
-        })
+        ahead.held = smallest.held;
+        ahead.overflowed = smallest.overflowed;
+        Ok(ahead)
     }
 
-    /// Offers every entry of a chain with the key `from` or a larger one. Gives the smallest hash behind the
-    /// chain, or `None` when it is the last one, and how many leaves it has.
+    /// Calls `offer` with the key of every entry of a chain; it says whether the entry counts. Notes the rest of
+    /// what there is to know of the chain in `ahead`.
     fn offer_chain(
         &self,
         chain: &Chain,
-        from: Key,
-        smallest: &mut Smallest<'_>,
-    ) -> Result<(Option<u32>, u32), S::Error> {
-        let mut offer = |key: Key| {
-            if key >= from {
-                smallest.offer(HashedEntry { key });
-            }
-        };
+        ahead: &mut Ahead,
+        mut offer: impl FnMut(Key) -> bool,
+    ) -> Result<(), S::Error> {
         let Some(mut path) = chain.path else {
+            ahead.leaves = 1;
             let block = self.read(FIRST_BLOCK, BlockKind::Leaf)?;
             for (number, entry) in Entries::new(self.format(), &block).enumerate() {
                 let entry = entry.map_err(corrupt)?;
-                if entry.inode.is_some() {
-                    offer(match number {
-                        0 => Key::DOT,
-                        1 => Key::DOT_DOT,
-                        _ => Key::of(chain.hasher.hash_with_tie(entry.name), 0, entry.offset),
-                    });
+                if entry.inode.is_none() {
+                    continue;
+                }
+                let (key, name) = match number {
+                    0 => (Key::DOT, Name::DOT),
+                    1 => (Key::DOT_DOT, Name::DOT_DOT),
+                    _ => {
+                        let hashed = chain.hasher.hash_with_tie(entry.name);
+                        if offer(Key::of(hashed, 0, entry.offset)) {
+                            ahead.used = ahead.used.max(entry.offset + entry.used());
+                        }
+                        continue;
+                    }
+                };
+                if offer(key) {
+                    if entry.name != name.bytes() {
+                        return Err(corrupt(DirectoryError::NoDots));
+                    }
+                    ahead.dots[number] = Some(entry.with_name(name.bytes()));
                 }
             }
-            return Ok((None, 1));
+            return Ok(());
         };
-        let mut leaves = 0;
         loop {
-            leaves += 1;
-            if leaves > self.blocks() {
+            ahead.leaves += 1;
+            if ahead.leaves > self.blocks() {
                 return Err(corrupt(DirectoryError::IndexLoop));
             }
             let number = path.leaf().get();
@@ -265,19 +310,23 @@ impl<S: DirReader> Directory<S> {
                         leaf: number,
                     }));
                 }
-                offer(Key::of(hashed, number, entry.offset));
+                if offer(Key::of(hashed, number, entry.offset)) {
+                    ahead.used = ahead.used.max(entry.offset + entry.used());
+                }
             }
+            drop(block);
             if !path.is_continued() || !self.advance(&mut path)? {
                 break;
             }
         }
+        ahead.start = path.next();
         // `.` and `..` stand in the root and come in their turn.
         for key in [Key::DOT, Key::DOT_DOT] {
             if path.next().is_none_or(|next| key.hash.major < next) {
                 offer(key);
             }
         }
-        Ok((path.next(), leaves))
+        Ok(())
     }
 
     /// Visits the entries that [`Self::gather`] found and that were not visited yet.
@@ -288,7 +337,7 @@ impl<S: DirReader> Directory<S> {
         ahead: &mut Ahead,
         visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, S::Error> {
-        let mut held: Option<(LogicalBlock, S::Block)> = None;
+        let mut held: Option<(LogicalBlock, S::Copy)> = None;
         // The entry visited last, as far as it matters: when its key says where it stands.
         let mut visited = match cursor.state {
             State::Hashed(key) if key != key.anywhere() => Some(key),
@@ -302,12 +351,16 @@ impl<S: DirReader> Directory<S> {
             visited = Some(*key);
             let position = cursor.position();
             let flow = if key.tie == 0 {
-                self.visit_dots(*key, position, visit)?
+                let entry = ahead.dots[usize::from(*key != Key::DOT)];
+                visit(
+                    &entry.ok_or_else(|| corrupt(DirectoryError::NoDots))?,
+                    position,
+                )
             } else {
                 let number = LogicalBlock::new(key.block);
                 let block = match held.take() {
                     Some((held, block)) if held == number => block,
-                    _ => self.read(number, BlockKind::Leaf)?,
+                    _ => self.copy(number, ahead.used)?,
                 };
                 let end = self.format().entries_end();
                 let entry = Entry::parse(self.format(), &block, key.offset as usize, end)
@@ -322,26 +375,5 @@ impl<S: DirReader> Directory<S> {
             ahead.next += 1;
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// Visits `.` or `..`.
-    fn visit_dots(
-        &self,
-        key: Key,
-        position: u64,
-        visit: &mut dyn FnMut(&Entry<'_>, u64) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, S::Error> {
-        let (kind, end) = if self.is_indexed() {
-            (BlockKind::Root, self.format().block_size.bytes())
-        } else {
-            (BlockKind::Leaf, self.format().entries_end())
-        };
-        let block = self.read(FIRST_BLOCK, kind)?;
-        if kind == BlockKind::Root {
-            node::root_dots(self.format(), &block).map_err(corrupt)?;
-        }
-        let (dot, dot_dot) = leaf::dots(self.format(), &block, end).map_err(corrupt)?;
-        let entry = if key == Key::DOT { dot } else { dot_dot };
-        Ok(visit(&entry, position))
     }
 }

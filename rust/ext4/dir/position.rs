@@ -11,6 +11,7 @@
 
 use core::ops::DerefMut;
 
+use super::entry::Entry;
 use crate::hash::NameHash;
 
 /// How wide the positions are that a caller can keep.
@@ -135,6 +136,10 @@ pub(crate) struct Ahead {
     pub(crate) start: Option<u32>,
     /// How many leaves these are.
     pub(crate) leaves: u32,
+    /// How many bytes of a leaf the entries take, from its start to the end of the last one.
+    pub(crate) used: usize,
+    /// The entries `.` and `..`, if they are among these.
+    pub(crate) dots: [Option<Entry<'static>>; 2],
 }
 
 /// A buffer in which the entries of a leaf are sorted.
@@ -147,12 +152,17 @@ pub struct Scratch<B> {
 }
 
 impl<B: DerefMut<Target = [HashedEntry]>> Scratch<B> {
-    /// In `buffer`, which must not be empty; [`super::DirFormat::max_entries`] says which size is best.
+    /// In `buffer`, which must not be empty; [`super::Directory::scratch_size`] says which size is best.
     pub fn new(buffer: B) -> Self {
         Self {
             buffer,
             ahead: Ahead::default(),
         }
+    }
+
+    /// How many entries it has room for.
+    pub fn size(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Forgets the entries that were sorted.

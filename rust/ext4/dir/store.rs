@@ -30,6 +30,16 @@ pub trait DirReader {
     fn read(&self, block: LogicalBlock, kind: BlockKind) -> Result<Self::Block, Self::Error>;
 }
 
+/// The blocks of a directory, to give their entries to a stranger, who may do anything meanwhile but change the
+/// directory.
+pub trait DirLister: DirReader {
+    /// The first bytes of a block. Nothing is held for it.
+    type Copy: Deref<Target = [u8]>;
+
+    /// Copies the first `length` bytes of a block and lets go of it.
+    fn copy(&self, block: Self::Block, length: usize) -> Result<Self::Copy, Self::Error>;
+}
+
 /// The blocks of a directory, to change, all in one transaction.
 pub trait DirStore: DirReader {
     /// A block that is changed in place. When it is dropped, what it holds is part of the transaction.

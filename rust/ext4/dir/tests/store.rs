@@ -18,6 +18,7 @@ use crate::dir::BlockKind;
 use crate::dir::Cursor;
 use crate::dir::DirFeatures;
 use crate::dir::DirFormat;
+use crate::dir::DirLister;
 use crate::dir::DirReader;
 use crate::dir::DirStore;
 use crate::dir::Directory;
@@ -330,6 +331,14 @@ impl<'a> DirReader for Store<'a> {
             bytes,
             _held: Held::new(&self.0.held),
         })
+    }
+}
+
+impl DirLister for Store<'_> {
+    type Copy = Vec<u8>;
+
+    fn copy(&self, block: Block<'_>, length: usize) -> Result<Vec<u8>, Error> {
+        Ok(block[..length].to_vec())
     }
 }
 
