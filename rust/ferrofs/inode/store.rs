@@ -189,8 +189,6 @@ fn note_large_file(txn: &Transaction<'_>, volume: &Volume) -> Result {
 
 /// Without a journal: writes the block of the table that holds the inode, and waits.
 pub(super) fn write_table_block(inode: &Inode) -> Result {
-    let sb = inode.sb();
-    let (block, _) = inode.data().place(inode)?;
-    let device = sb.data().journal.device();
-    table_block(sb, block)?.update_now(device, false, |_| ())
+    let device = inode.sb().data().journal.device();
+    hold(inode)?.update_now(device, false, |_| ())
 }
