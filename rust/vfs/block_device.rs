@@ -62,6 +62,14 @@ impl BlockDevice {
         1 << unsafe { (*(*(*self.as_ptr()).bd_mapping).host).i_blkbits }
     }
 
+    /// The major and the minor number of the device.
+    pub fn number(&self) -> (u32, u32) {
+        // SAFETY: The device is open, and its number does not change.
+        let number = unsafe { (*self.as_ptr()).bd_dev };
+        // As MAJOR() and MINOR() of include/linux/kdev_t.h have it.
+        (number >> 20, number & ((1 << 20) - 1))
+    }
+
     /// The size of the device in bytes.
     pub fn size(&self) -> u64 {
         // SAFETY: The device is open.

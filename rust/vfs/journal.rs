@@ -430,7 +430,10 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            pr_err!("a journal could not be closed cleanly: {error:?}\n");
+            let (major, minor) = self.device.number();
+            pr_err!(
+                "the journal of device {major}:{minor} could not be closed cleanly: {error:?}\n"
+            );
         }
         if self.raw.load(Relaxed).is_null() {
             // SAFETY: Dropped once, here, and not used any more.
