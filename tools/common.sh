@@ -47,6 +47,12 @@ die() {
 	exit 1
 }
 
+# usage: prints what the comment at the top of the program says from its line "usage:" on, and ends the program.
+usage() {
+	sed -n '/^# usage/,/^$/s/^# \{0,1\}//p' "$0"
+	exit 0
+}
+
 # stamp_is NAME KEY: whether the stage NAME was finished for KEY.
 stamp_is() {
 	[ -f "$STAMPS/$1" ] && [ "$(<"$STAMPS/$1")" = "$2" ]
