@@ -31,8 +31,8 @@ esac
 # Objects of this clone are kept apart from those of other clones that share the cache.
 BUILD=$CACHE/build/$(basename "$CLONE")-$(printf %s "$CLONE" | sha256sum | cut -c1-12)
 TOOLS_BIN=$BUILD/bin
-# The crates that the tools use are the same in all clones.
-TOOLS_TARGET=$CACHE/tools-target
+# Cargo knows a source by its place in the workspace and its age: to it, another clone's is the same, older or newer.
+TOOLS_TARGET=$BUILD/tools-target
 # Test programs from the registry of crates.
 CRATES=$CACHE/crates
 
