@@ -7,6 +7,10 @@
 # shellcheck disable=SC2034 # The variables are read by the programs that source this file.
 
 set -euo pipefail
+# With this, cd may go elsewhere, and print where.
+unset CDPATH
+# What lies below the cache is read by other users, too, in the sandbox and in guests.
+umask 022
 
 # The clone that this file is part of.
 CLONE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
