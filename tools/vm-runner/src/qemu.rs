@@ -21,6 +21,7 @@ use crate::Files;
 use anyhow::Context;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -37,13 +38,11 @@ use vm_job::Job;
 use vm_job::ROOT_TAG;
 use vm_job::SHARE_TAG;
 
-/// How long a helper program may take to open its socket.
-const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a guest may take to start its command, on a machine that has much else to do.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a guest is booted that does not come so far.
 const BOOTS: u32 = 3;
-/// How often a socket is looked for that another program opens.
+/// How often it is looked whether QEMU has connected.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What QEMU is asked for.
@@ -234,33 +233,22 @@ struct Started {
     _daemons: Daemons,
 }
 
-/// Starts a virtiofs daemon that shows the whole sandbox, and waits until it listens at `socket`.
+/// Starts a virtiofs daemon that shows the whole sandbox to who connects to `socket`.
 fn start_virtiofsd(socket: &str, cache: &str) -> anyhow::Result<Child> {
-    let mut daemon = bound_command("/usr/libexec/virtiofsd")
+    // It listens already: QEMU may come before the daemon is ready, and waits then.
+    let listener = UnixListener::bind(socket).context("listening for QEMU")?;
+    bound_command("/usr/libexec/virtiofsd")
         .args([
             "--shared-dir=/",
             "--sandbox=none",
             "--no-announce-submounts",
         ])
         .args(["--log-level=error"])
-        .arg(format!("--socket-path={socket}"))
+        .arg("--fd=0")
         .arg(format!("--cache={cache}"))
-        .stdin(Stdio::null())
+        .stdin(OwnedFd::from(listener))
         .spawn()
-        .context("starting virtiofsd")?;
-    let start = Instant::now();
-    while !Path::new(socket).exists() {
-        if let Some(status) = daemon.try_wait()? {
-            anyhow::bail!("virtiofsd did not start ({status})");
-        }
-        if start.elapsed() > HELPER_TIMEOUT {
-            daemon.kill()?;
-            daemon.wait()?;
-            anyhow::bail!("virtiofsd did not listen within {HELPER_TIMEOUT:?}");
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
-    Ok(daemon)
+        .context("starting virtiofsd")
 }
 
 /// Starts the guest and what it needs beside it.
