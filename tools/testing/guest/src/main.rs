@@ -14,6 +14,7 @@ mod mapped;
 mod measure;
 mod model;
 mod module;
+mod patience;
 mod power_cut;
 mod rng;
 mod runner;
