@@ -213,6 +213,7 @@ fn is_stock() -> anyhow::Result<bool> {
 /// A file that was written in order goes out in no more requests than the kernel's ext4 makes.
 pub fn request_sizes(bench: &Bench) -> anyhow::Result<()> {
     const SIZE: u64 = 16 * MIB;
+    let _quiet = Quiet::set()?;
     let mut counts = Vec::new();
     for fstype in [bench.fstype.as_str(), REFERENCE] {
         // The kernel's ext4 would fill the inode tables meanwhile, which its tracepoints show as writes of data.

@@ -5,14 +5,15 @@
 
 use crate::bench::Bench;
 use crate::disk_trace::device_number;
+use crate::patience::wait_for;
+use crate::setting::Quiet;
+use crate::setting::Setting;
 use anyhow::Context;
 use std::fs;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
-use std::time::Instant;
 
 /// Where tracefs is.
 pub const TRACING: &str = "/sys/kernel/tracing";
@@ -135,6 +136,7 @@ pub const EVENTS: [&str; 7] = [
 /// The counts of dirty pages rise with a write and fall when the flusher has done its work; the tracepoints name the
 /// inode, the device and the reason.
 pub fn accounting(bench: &Bench) -> anyhow::Result<()> {
+    let quiet = Quiet::set()?;
     bench.format(&[])?;
     bench.mount()?;
     rustix::fs::sync();
@@ -166,20 +168,17 @@ pub fn accounting(bench: &Bench) -> anyhow::Result<()> {
     drop(file);
 
     // The periodic flusher does without being asked, once the data is old enough.
-    fs::write("/proc/sys/vm/dirty_expire_centisecs", "100")?;
-    fs::write("/proc/sys/vm/dirty_writeback_centisecs", "50")?;
-    fs::write(bench.path("late"), vec![1; 1 << 20])?;
-    let late = bench.path("late").metadata()?.ino();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while bench.path("late").metadata()?.blocks() == 0 || !is_written(&trace, late)? {
-        anyhow::ensure!(
-            Instant::now() < deadline,
-            "the periodic flusher did not write the file"
-        );
-        std::thread::sleep(Duration::from_millis(100));
+    drop(quiet);
+    {
+        let _age = Setting::vm("dirty_expire_centisecs", "100")?;
+        let _interval = Setting::vm("dirty_writeback_centisecs", "50")?;
+        let path = bench.path("late");
+        fs::write(&path, vec![1; 1 << 20])?;
+        let late = path.metadata()?.ino();
+        wait_for("a write by the periodic flusher", || {
+            Ok(path.metadata()?.blocks() != 0 && is_written(&trace, late)?)
+        })?;
     }
-    fs::write("/proc/sys/vm/dirty_expire_centisecs", "3000")?;
-    fs::write("/proc/sys/vm/dirty_writeback_centisecs", "500")?;
 
     let lines = trace.read()?;
     let sector_lines = lines
