@@ -6,6 +6,7 @@ use crate::bench::text;
 use crate::bench::Bench;
 use crate::disk_trace::device_number;
 use crate::mapped::Mapped;
+use crate::patience::wait_for;
 use crate::setting::DirtyBytes;
 use crate::setting::Quiet;
 use crate::setting::Setting;
@@ -23,12 +24,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
-use std::time::Instant;
 
 const MIB: u64 = 1 << 20;
-/// How long to wait for what the kernel does in its own time, before that has failed to come.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const EVENTS: [&str; 3] = [
     "writeback/writeback_start",
@@ -75,15 +72,6 @@ fn expect_reason(trace: &Trace, bdi: &str, ino: u64, reason: &str) -> anyhow::Re
     })
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition()? {
-        anyhow::ensure!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
 /// What the kernel did to make this task wait because of the dirty pages of device `bdi`.
 #[derive(Debug, Default)]
 struct Pauses {
@@ -114,7 +102,7 @@ impl Pauses {
 /// Each of the four ways to the disk is taken when it should be, and the tracepoints tell which it was. All ways but one
 /// are closed while a file is dirtied and waits to be written, so that it does not matter when flushers look around.
 pub fn four_ways(bench: &Bench) -> anyhow::Result<()> {
-    let _quiet = Quiet::set()?;
+    let quiet = Quiet::set()?;
     bench.format(&["-b", "4096", "1G"])?;
     bench.mount()?;
     rustix::fs::sync();
@@ -151,23 +139,24 @@ pub fn four_ways(bench: &Bench) -> anyhow::Result<()> {
     }
     rustix::fs::sync();
 
-    reclaim(bench, &trace, &bdi)
+    let group = Group::new()?;
+    reclaim(bench, &trace, &bdi, &group)?;
+
+    // A group with less memory than it writes gets along, under the limits of dirty memory that the kernel has by itself:
+    // those of a group are the same parts of its memory.
+    drop(quiet);
+    fs::write(group.path("memory.max"), (64 * MIB).to_string())?;
+    group.write(&bench.path("more"), 96)
 }
 
 /// Who needs memory of which all is dirty wakes the flushers, and gets it when they have done their work.
-fn reclaim(bench: &Bench, trace: &Trace, bdi: &str) -> anyhow::Result<()> {
-    let group = Group::new()?;
+fn reclaim(bench: &Bench, trace: &Trace, bdi: &str, group: &Group) -> anyhow::Result<()> {
     trace.clear()?;
     let path = bench.path("reclaim");
     group.write(&path, 24)?;
     let ino = path.metadata()?.ino();
     wait_for("reclaim of dirty memory", || group.reclaim(16 * MIB))?;
-    expect_reason(trace, bdi, ino, "vmscan").context("reclaim")?;
-    // A group with less memory than it writes gets along.
-    fs::write(group.path("memory.max"), (64 * MIB).to_string())?;
-    group.write(&bench.path("more"), 96)?;
-    fs::write(group.path("memory.max"), "max")?;
-    Ok(())
+    expect_reason(trace, bdi, ino, "vmscan").context("reclaim")
 }
 
 /// What a writer of [`throttling`] writes.
@@ -335,11 +324,11 @@ pub fn cgroups(outer: &Bench) -> anyhow::Result<()> {
     rustix::fs::sync();
     let group = Group::new()?;
     let number = device_number(bench)?;
-    // The blocks have their places, so that writeback needs nothing from the disk but to be written. The pages must
-    // be the group's, and so come into memory again.
+    // The blocks have their places, so that writeback needs nothing from the disk but to be written. The pages and the
+    // inode must be the group's, and so come into memory again.
     let path = bench.path("file");
     fs::write(&path, vec![1; (SIZE * MIB) as usize])?;
-    bench.drop_caches()?;
+    bench.cycle()?;
     group.write(&path, SIZE)?;
     let dirty = group.memory("file_dirty")?;
     anyhow::ensure!(
