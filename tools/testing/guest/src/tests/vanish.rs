@@ -7,6 +7,8 @@ use crate::command;
 use crate::command::must;
 use crate::mapped::Mapped;
 use crate::model::compare_bytes;
+use crate::patience::wait_for;
+use crate::patience::PATIENCE;
 use crate::tests::io_errors::expect_failures;
 use crate::tests::io_errors::SIZE;
 use crate::tests::io_errors::SIZE_NAME;
@@ -17,13 +19,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use std::time::Instant;
-
-/// How long after the end of the device somebody may go on in memory before an error stops him.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A device that fails all requests from one moment on, and one that is taken out of the machine.
 pub fn vanish(bench: &Bench) -> anyhow::Result<()> {
@@ -88,18 +88,19 @@ fn taken_out(outer: &Bench) -> anyhow::Result<()> {
 
 /// The disk of scsi_debug.
 fn scsi_debug_disk() -> anyhow::Result<PathBuf> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    let mut disk = None;
+    wait_for("a disk of scsi_debug", || {
         for entry in fs::read_dir("/sys/block")? {
             let entry = entry?;
             let model = fs::read_to_string(entry.path().join("device/model")).unwrap_or_default();
             if model.trim() == "scsi_debug" {
-                return Ok(Path::new("/dev").join(entry.file_name()));
+                disk = Some(Path::new("/dev").join(entry.file_name()));
             }
         }
-        anyhow::ensure!(Instant::now() < deadline, "scsi_debug shows no disk");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        // It is in sysfs before it can be opened.
+        Ok(disk.as_ref().is_some_and(|disk| File::open(disk).is_ok()))
+    })?;
+    disk.context("there is no disk of scsi_debug")
 }
 
 /// Whether this is an error that a disk which is gone should give.
@@ -119,18 +120,20 @@ fn work_until(bench: &Bench, end: impl FnOnce() -> anyhow::Result<()>) -> anyhow
         File::open(bench.path(name))?.sync_all()?;
     }
     bench.drop_caches()?;
-    let rounds = AtomicU64::new(0);
+    let (rounds, gone) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..3)
             .map(|worker| {
                 let (dir, rounds) = (bench.path(format!("worker{worker}")), &rounds);
-                scope.spawn(move || work(&dir, worker, rounds))
+                let gone = &gone;
+                scope.spawn(move || work(&dir, worker, rounds, gone))
             })
             .collect();
         while rounds.load(Relaxed) < 30 && !workers.iter().any(|worker| worker.is_finished()) {
             std::thread::sleep(Duration::from_millis(10));
         }
         let ended = end();
+        gone.store(true, Relaxed);
         let start = Instant::now();
         for worker in workers {
             let error = worker
@@ -144,9 +147,9 @@ fn work_until(bench: &Bench, end: impl FnOnce() -> anyhow::Result<()>) -> anyhow
     Ok(bytes)
 }
 
-/// Works in `dir` until there is an error.
-fn work(dir: &Path, worker: u64, rounds: &AtomicU64) -> std::io::Error {
-    let deadline = Instant::now() + PATIENCE;
+/// Works in `dir` until there is an error, which must come some time after the device is `gone`.
+fn work(dir: &Path, worker: u64, rounds: &AtomicU64, gone: &AtomicBool) -> std::io::Error {
+    let mut deadline = None;
     let step = |round: u64| -> std::io::Result<()> {
         let path = dir.join(format!("file{}", round % 20));
         let file = File::create(&path)?;
@@ -160,7 +163,9 @@ fn work(dir: &Path, worker: u64, rounds: &AtomicU64) -> std::io::Error {
     let mut round = 0;
     let mut result = first;
     while result.is_ok() {
-        if Instant::now() > deadline {
+        if gone.load(Relaxed)
+            && Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + PATIENCE)
+        {
             return std::io::Error::other("no error came");
         }
         result = step(round);
