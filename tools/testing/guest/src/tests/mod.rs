@@ -86,7 +86,7 @@ pub fn all() -> &'static [Test] {
     const ALL: &[Test] = &[
         test(
             "smoke",
-            120,
+            300,
             "make, mount, write, sync, unmount, check, read by ext4",
             smoke::smoke,
         ),
@@ -245,13 +245,13 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "durability",
-            180,
+            300,
             "every way to stable media flushes the disk when needed, and only then",
             durability::durability,
         ),
         test(
             "writeback",
-            180,
+            300,
             "Dirty and Writeback, and the kernel's tracepoints",
             writeback::accounting,
         ),
@@ -263,7 +263,7 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "conversion-errors",
-            180,
+            300,
             "new blocks that cannot be written show nothing of their past",
             io_errors::conversion_errors,
         ),
@@ -275,13 +275,13 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "journal-errors",
-            300,
+            600,
             "a journal that cannot be written, and what was durable before",
             dead_journal::journal_errors,
         ),
         test(
             "metadata-errors",
-            180,
+            300,
             "a directory that cannot be read",
             dead_journal::metadata_errors,
         ),
@@ -305,19 +305,19 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "freeze",
-            300,
+            600,
             "snapshots of a frozen disk under load",
             frozen::freeze,
         ),
         test(
             "reasons",
-            300,
+            600,
             "writeback by sync, amount, age and reclaim, told apart",
             reasons::four_ways,
         ),
         test(
             "throttling",
-            180,
+            300,
             "writers sleep above the limits of dirty memory",
             reasons::throttling,
         ),
@@ -348,7 +348,7 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "orphans",
-            300,
+            600,
             "open files without names after a power cut",
             space::orphans,
         ),
@@ -366,7 +366,7 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "full",
-            300,
+            600,
             "full disks: the error comes from write",
             space::full,
         ),
@@ -384,7 +384,7 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "superblocks",
-            300,
+            600,
             "superblocks that cannot be mounted",
             broken::superblocks,
         ),
@@ -414,19 +414,19 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "scattered",
-            180,
+            300,
             "data that finds single free blocks only",
             space::scattered,
         ),
         test(
             "small-groups",
-            300,
+            600,
             "large files on disks of many small groups",
             space::small_groups,
         ),
         test(
             "needed",
-            180,
+            300,
             "damage of what a mount needs: nothing is written",
             late_damage::needed,
         ),
@@ -456,19 +456,19 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "random",
-            600,
+            900,
             "random bytes in the metadata",
             broken::random,
         ),
         test(
             "tree",
-            300,
+            600,
             "random work on a tree of files, compared with a model",
             tree::tree,
         ),
         test(
             "parallel",
-            300,
+            600,
             "four trees change at the same time",
             tree::parallel,
         ),
@@ -492,7 +492,7 @@ pub fn all() -> &'static [Test] {
         ),
         test(
             "fsx",
-            600,
+            900,
             "random operations on files by fsx",
             programs::fsx,
         ),
