@@ -14,11 +14,13 @@ use core::ops::Range;
 
 use ext4::PhysicalBlock;
 use kernel::alloc::flags::GFP_NOWAIT;
+use kernel::alloc::AllocError;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::rbtree::RBTreeNode;
 use kernel::rbtree::RBTreeNodeReservation;
+use vfs::memory::until_available;
 
 /// How many runs are cached for a file, besides delayed ones.
 const MAX_CACHED: u32 = 2048;
@@ -118,23 +120,27 @@ impl<'a> Spare<'a> {
 
     /// For [`Cache::set`] with a run in which `range` is. Sleeps.
     pub(crate) fn to_set(id: &'a CStr, cache: &Cache, range: Range<u32>) -> Result<Self> {
-        Self::new(id, 1 + cache.splits(range), GFP_KERNEL)
+        Ok(Self::new(id, 1 + cache.splits(range), GFP_KERNEL)?)
     }
 
     /// As [`Self::to_set`], if the memory can be allocated without a sleep.
     pub(crate) fn to_set_nowait(id: &'a CStr, cache: &Cache, range: Range<u32>) -> Result<Self> {
-        Self::new(id, 1 + cache.splits(range), GFP_NOWAIT)
+        Ok(Self::new(id, 1 + cache.splits(range), GFP_NOWAIT)?)
     }
 
-    /// For [`Cache::forget`] with a range in which `range` is. Sleeps.
-    pub(crate) fn to_forget(id: &'a CStr, cache: &Cache, range: Range<u32>) -> Result<Self> {
-        Self::new(id, cache.splits(range), GFP_KERNEL)
+    /// For [`Cache::forget`] with a range in which `range` is. Sleeps until there is memory: what is given up
+    /// must not be known as reserved for ever.
+    pub(crate) fn to_forget(id: &'a CStr, cache: &Cache, range: Range<u32>) -> Self {
+        let count = cache.splits(range);
+        until_available(|| Self::new(id, count, GFP_KERNEL))
     }
 
-    fn new(id: &'a CStr, count: usize, flags: Flags) -> Result<Self> {
+    fn new(id: &'a CStr, count: usize, flags: Flags) -> Result<Self, AllocError> {
         let mut spare = Self::none(id);
         for slot in spare.nodes.iter_mut().take(count) {
-            *slot = Some(RBTreeNodeReservation::new(flags)?);
+            // It fails in no other way.
+            let node = RBTreeNodeReservation::new(flags).map_err(|_| AllocError)?;
+            *slot = Some(node);
         }
         Ok(spare)
     }
@@ -417,7 +423,7 @@ mod tests {
         cache.forget_cached();
         assert_eq!(cache.find(25), None);
         assert_eq!(cache.delayed(), 20);
-        let mut spare = Spare::to_forget(c"test", &cache, 0..35)?;
+        let mut spare = Spare::to_forget(c"test", &cache, 0..35);
         cache.forget(0..35, &mut spare);
         assert_eq!(cache.at_or_after(0), Some(delayed(35, 40)));
         assert_eq!(cache.delayed(), 5);
@@ -452,7 +458,7 @@ mod tests {
             match status {
                 Some(status) => set(&mut cache, Run { start, end, status })?,
                 None => {
-                    let mut spare = Spare::to_forget(c"test", &cache, start..end)?;
+                    let mut spare = Spare::to_forget(c"test", &cache, start..end);
                     cache.forget(start..end, &mut spare);
                 }
             }

@@ -461,7 +461,7 @@ pub(crate) fn release(inode: &Inode, start: impl Into<u32>, count: u32) -> Resul
     let mut map = inode.data().map.lock();
     let mut at = range.start;
     while let Some(run) = map.tree.cache.next_delayed(at..range.end) {
-        let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, run.start..run.end)?;
+        let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, run.start..run.end);
         map.forget(sb, run.start..run.end, &mut spare);
         at = run.end;
     }

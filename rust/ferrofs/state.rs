@@ -89,7 +89,7 @@ pub(crate) fn check(sb: &SuperBlock) -> Result {
 ///
 /// # Errors
 ///
-/// Those of [`check`], and `ENOMEM`.
+/// Those of [`check`]. Not `ENOMEM`: it waits until there is memory.
 pub(crate) fn transaction(sb: &SuperBlock, credits: Credits) -> Result<Transaction<'_>> {
     check(sb)?;
     sb.data().journal.start(credits)

@@ -7,6 +7,7 @@
 use core::marker::PhantomData;
 
 use ferrofs_bindings as bindings;
+use kernel::alloc::AllocError;
 
 /// While this lives, allocations of the task do not enter file systems to free memory.
 ///
@@ -39,5 +40,20 @@ impl Drop for NoFs {
         // SAFETY: By the type invariant. Ended out of order, a scope may end late or early, which
         // concerns when the task may deadlock and no memory safety.
         unsafe { bindings::memalloc_nofs_restore(self.flags) }
+    }
+}
+
+/// Calls `allocate` until it finds memory, with a pause after each failure: for what nothing can take back that
+/// was done before. Allocations that are small hardly ever fail, but they do for a task that is being killed
+/// because there is no memory left.
+///
+/// Sleeps, and uninterruptibly. Not with a lock held without which no memory can be freed.
+pub fn until_available<T>(mut allocate: impl FnMut() -> Result<T, AllocError>) -> T {
+    loop {
+        if let Ok(value) = allocate() {
+            return value;
+        }
+        // SAFETY: The caller may sleep.
+        unsafe { bindings::memalloc_retry_wait_nofs() };
     }
 }

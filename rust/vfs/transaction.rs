@@ -40,6 +40,7 @@ use core::slice;
 use ferrofs_bindings as bindings;
 use kernel::error::code::EBUSY;
 use kernel::error::code::EINVAL;
+use kernel::error::code::ENOMEM;
 use kernel::error::code::EROFS;
 use kernel::error::from_err_ptr;
 use kernel::error::to_result;
@@ -158,15 +159,23 @@ impl<'a> Transaction<'a> {
                         return Err(EBUSY);
                     }
                 }
-                handle = from_err_ptr(bindings::jbd2__journal_start(
-                    log,
-                    blocks,
-                    0,
-                    revokes,
-                    bindings::gfp_nofs(),
-                    0,
-                    0,
-                ))?;
+                // Whoever frees the last reference to a file, or ends a write, has nobody to tell that there was
+                // no memory for a handle.
+                handle = loop {
+                    let started = from_err_ptr(bindings::jbd2__journal_start(
+                        log,
+                        blocks,
+                        0,
+                        revokes,
+                        bindings::gfp_nofs(),
+                        0,
+                        0,
+                    ));
+                    match started {
+                        Err(error) if error == ENOMEM => bindings::memalloc_retry_wait_nofs(),
+                        started => break started?,
+                    }
+                };
                 // An inner transaction brings no credits of its own.
                 if !outer.is_null() && bindings::is_handle_aborted(handle) == 0 {
                     let lacking = blocks - bindings::jbd2_handle_buffer_credits(handle);

@@ -82,6 +82,11 @@ void ferrofs_helper_memalloc_nofs_restore(unsigned int flags)
 	memalloc_nofs_restore(flags);
 }
 
+void ferrofs_helper_memalloc_retry_wait_nofs(void)
+{
+	memalloc_retry_wait(GFP_NOFS);
+}
+
 gfp_t ferrofs_helper_gfp_nofs(void)
 {
 	return GFP_NOFS;

@@ -18,6 +18,7 @@ use ext4::Group;
 use ext4::PhysicalBlock;
 use kernel::prelude::*;
 use vfs::buffer::Buffer;
+use vfs::memory::until_available;
 use vfs::transaction::BufferMut;
 use vfs::transaction::Seal;
 use vfs::transaction::Transaction;
@@ -211,7 +212,8 @@ impl<'a> Change<'a> {
             };
             // Computed before the block's contents are held: it looks at the descriptor.
             let size = sb.data().layout.geometry.block_size().bytes();
-            let mut empty = KVVec::from_elem(0, size, GFP_KERNEL)?;
+            // Nothing takes back what the transaction has changed so far.
+            let mut empty = until_available(|| KVVec::from_elem(0, size, GFP_KERNEL));
             initialise(sb, group, which, &mut empty)?;
             let mut bits = txn.create(home.block.get(), kind, Unsealed)?;
             bits.copy_from_slice(&empty);

@@ -261,7 +261,7 @@ fn free_in(
     let geometry = &sb.data().layout.geometry;
     let group = core.group(number)?;
     let count = bits.end - bits.start;
-    core.prepare_to_free()?;
+    core.prepare_to_free();
     let mut state = group.lock();
     if state.bad_blocks {
         // Nothing is known of this group for sure; e2fsck will find out.

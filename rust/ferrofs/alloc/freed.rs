@@ -13,6 +13,7 @@ use kernel::prelude::*;
 use vfs::journal::CommitListener;
 use vfs::journal::Journal;
 use vfs::journal::Tid;
+use vfs::memory::until_available;
 use vfs::memory::NoFs;
 
 use super::summary::Summary;
@@ -132,12 +133,11 @@ impl Waiting {
 }
 
 impl Core {
-    /// Makes room to remember one more run, so that [`Self::remember`] does not fail.
-    pub(super) fn prepare_to_free(&self) -> Result {
-        let mut waiting = self.waiting.lock();
+    /// Makes room to remember one more run, so that [`Self::remember`] does not fail. Waits until there is
+    /// memory for that: the run is not in the map of its file any more.
+    pub(super) fn prepare_to_free(&self) {
         // One for each task that may be between here and remember(), and more.
-        waiting.commit.reserve(64, GFP_KERNEL)?;
-        Ok(())
+        until_available(|| self.waiting.lock().commit.reserve(64, GFP_KERNEL));
     }
 
     /// Remembers a run that a transaction frees. The lock of its group is held.

@@ -89,7 +89,7 @@ fn remove_delayed(inode: &Inode, range: &Range<u32>) -> Result<bool> {
         return Ok(false);
     }
     let sb = inode.sb();
-    let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, range.clone())?;
+    let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, range.clone());
     map.forget(sb, range.clone(), &mut spare);
     map.publish();
     Ok(true)
@@ -99,7 +99,7 @@ fn remove_some(txn: &Transaction<'_>, inode: &Inode, range: Range<u32>) -> Resul
     let sb = inode.sb();
     let mut map = inode.data().map.lock();
     // From where on is not known yet.
-    let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, range.end - 1..range.end)?;
+    let mut spare = Spare::to_forget(sb.id(), &map.tree.cache, range.end - 1..range.end);
     let tree = &mut *map.tree;
     let mut store = Store {
         txn,

@@ -244,6 +244,12 @@ pub fn all() -> &'static [Test] {
             faults::sigbus,
         ),
         test(
+            "no-memory",
+            300,
+            "allocations that fail, one after the other, in each operation",
+            faults::no_memory,
+        ),
+        test(
             "durability",
             300,
             "every way to stable media flushes the disk when needed, and only then",

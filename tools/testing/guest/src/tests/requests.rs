@@ -206,7 +206,7 @@ fn append(path: &str, text: &str) -> std::io::Result<()> {
 }
 
 /// Whether this is Debian's kernel and not the debug kernel.
-fn is_stock() -> anyhow::Result<bool> {
+pub fn is_stock() -> anyhow::Result<bool> {
     Ok(!run("uname", &["-r"])?.text.contains("debug"))
 }
 
