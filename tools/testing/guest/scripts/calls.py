@@ -8,7 +8,6 @@ import socket
 import stat
 import struct
 import subprocess
-import time
 
 PATTERN = bytes_of("calls", 1 << 20)
 
@@ -169,18 +168,15 @@ def nowait():
         return
 
     def eventually(what, data, offset):
-        # The time of change is due every few milliseconds, and changing it may wait.
-        for _ in range(200):
+        def attempt():
             os.pwrite(fd, b"!", 0)
-            model[0:1] = b"!"
-            try:
-                count = os.pwritev(fd, [data], offset, RWF_NOWAIT)
-            except BlockingIOError:
-                continue
-            assert 0 < count <= len(data)
-            model[offset : offset + count] = data[:count]
-            return count
-        raise AssertionError(f"{what}: did not go without waiting in 200 attempts")
+            return os.pwritev(fd, [data], offset, RWF_NOWAIT)
+
+        count = until_it_need_not_wait(what, attempt)
+        model[0:1] = b"!"
+        assert 0 < count <= len(data)
+        model[offset : offset + count] = data[:count]
+        return count
 
     new = bytes_of("new", 16 * PAGE)
     assert eventually("a few bytes", new[:10], 5000) == 10
@@ -537,8 +533,7 @@ def times():
 
     def moved(work):
         old = os.stat(path("times"))
-        # Longer than a tick, by which times are told.
-        time.sleep(0.02)
+        next_tick()
         work()
         new = os.stat(path("times"))
         return new.st_mtime_ns > old.st_mtime_ns, new.st_ctime_ns > old.st_ctime_ns

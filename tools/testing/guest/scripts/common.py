@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import time
 
 DIR, BLOCK, FSTYPE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 PAGE = mmap.PAGESIZE
@@ -160,6 +161,31 @@ def disk(what):
         return ""
     with open(name) as file:
         return file.read()
+
+
+def next_tick():
+    """Waits until the clock that files get their times from goes on: what is changed then gets another time.
+
+    A sleep of some ticks does not do for that: one processor has the clock go on, and on a busy host that one may stand
+    still while the others work.
+    """
+    realtime_coarse = 5
+    before = time.clock_gettime_ns(realtime_coarse)
+    while time.clock_gettime_ns(realtime_coarse) == before:
+        pass
+
+
+def until_it_need_not_wait(what, attempt):
+    """Does what must not wait, which is refused if the times of the file are due to be changed: `attempt` brings them up
+    to date, and goes on at once. Whether a tick comes in between is a matter of how busy the machine is, so that all it
+    has of the time between two ticks is given to it, as often as it takes."""
+    deadline = time.monotonic() + 60
+    while True:
+        next_tick()
+        try:
+            return attempt()
+        except BlockingIOError:
+            assert time.monotonic() < deadline, f"{what}: did not go without waiting in 60 s"
 
 
 def drop_caches():

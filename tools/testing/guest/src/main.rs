@@ -4,6 +4,7 @@
 
 mod bench;
 mod busy;
+mod clock;
 mod command;
 mod crash;
 mod demo;

@@ -4,6 +4,7 @@
 
 use crate::bench::Bench;
 use crate::bench::REFERENCE;
+use crate::clock::next_tick;
 use crate::command::must;
 use crate::command::run;
 use crate::model::xattrs;
@@ -230,18 +231,17 @@ fn clocks(bench: &Bench) -> anyhow::Result<()> {
         let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
         Ok([stat.stx_mtime, stat.stx_ctime].map(|time| (time.tv_sec, time.tv_nsec)))
     };
-    let pause = || std::thread::sleep(std::time::Duration::from_millis(30));
     fs::write(&path, "one")?;
     let created = read(&path)?;
     let root = read(&bench.dir)?;
-    pause();
+    next_tick();
     fs::write(&path, "two")?;
     let written = read(&path)?;
     anyhow::ensure!(
         written[0] > created[0] && written[1] > created[1],
         "a write moved no time"
     );
-    pause();
+    next_tick();
     must("chmod", &["600", crate::bench::text(&path)])?;
     let changed = read(&path)?;
     anyhow::ensure!(
@@ -252,7 +252,7 @@ fn clocks(bench: &Bench) -> anyhow::Result<()> {
         read(&bench.dir)? == root,
         "a write into a file moved its directory's times"
     );
-    pause();
+    next_tick();
     fs::rename(&path, bench.path("clock2"))?;
     let renamed = read(&bench.path("clock2"))?;
     anyhow::ensure!(renamed[1] > changed[1], "a rename left the change time");

@@ -4,6 +4,7 @@
 
 use crate::bench::text;
 use crate::bench::Bench;
+use crate::clock::next_tick;
 use crate::command::must;
 use crate::tests::writeback::Trace;
 use anyhow::Context;
@@ -167,8 +168,8 @@ fn count_all(bench: &Bench, setup: Setup) -> anyhow::Result<()> {
     let buffer = vec![8; 8192];
     let aligned = &buffer[buffer.as_ptr().align_offset(4096)..][..4096];
     let overwrite = |byte: u8| {
-        // Times go on by ticks: with a new one to store, a commit is what it takes, always.
-        std::thread::sleep(Duration::from_millis(30));
+        // With a new time to store, a commit is what it takes, always.
+        next_tick();
         file.write_all_at(&[byte; 10_000], 0)
     };
     let steps: Vec<Step<'_>> = vec![
