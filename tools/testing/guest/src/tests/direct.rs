@@ -8,6 +8,7 @@ use crate::bench::text;
 use crate::bench::Bench;
 use crate::bench::REFERENCE;
 use crate::command;
+use crate::disk_trace::traced_number;
 use crate::manifest::Manifest;
 use anyhow::Context;
 use std::fs;
@@ -21,6 +22,7 @@ pub fn direct(bench: &Bench) -> anyhow::Result<()> {
 /// A direct overwrite with `O_DSYNC` is on stable media when it returns: its request has the flag for that, or the disk's
 /// cache is flushed. Without `O_DSYNC` neither happens.
 fn dsync(bench: &Bench) -> anyhow::Result<()> {
+    let disk = traced_number(bench)?;
     let overwrite = |flags: &str| -> anyhow::Result<usize> {
         let program = format!(
             "import mmap, os, sys\n\
@@ -31,17 +33,19 @@ fn dsync(bench: &Bench) -> anyhow::Result<()> {
              fd = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT | {flags})\n\
              open('/sys/kernel/tracing/trace', 'w').close()\n\
              os.pwritev(fd, [m], 0)\n\
-             lines = open('/sys/kernel/tracing/trace').readlines()\n\
-             print(sum(1 for line in lines if 'block_rq_issue' in line and 'F' in line.split()[6]))"
+             lines = [line.split() for line in open('/sys/kernel/tracing/trace') if 'block_rq_issue' in line]\n\
+             print(sum(1 for line in lines if line[5] == sys.argv[2] and 'F' in line[6]))"
         );
         let path = bench.path("dsync");
-        let said = command::must("python3", &["-c", &program, text(&path)])?;
+        let said = command::must("python3", &["-c", &program, text(&path), &disk])?;
         said.trim().parse().context("the number of flushes")
     };
     if bench.device_name().starts_with("ubd") {
         // The debug kernel's disk has no cache and asks for none to be flushed.
         return Ok(());
     }
+    // No commit but those that are asked for.
+    bench.remount("commit=300").context("remounting")?;
     let _trace = Trace::start(&["block/block_rq_issue"])?;
     let durable = overwrite("os.O_DSYNC")?;
     anyhow::ensure!(durable > 0, "O_DSYNC flushed nothing");
