@@ -9,6 +9,7 @@ use crate::disk_trace::reads;
 use crate::disk_trace::BIO;
 use crate::manifest::Manifest;
 use crate::mapped::places;
+use crate::setting::Quiet;
 use crate::tests::writeback::Trace;
 use anyhow::Context;
 use std::fs;
@@ -127,6 +128,8 @@ const CASES: &[Case] = &[
 
 /// Counts the blocks that writes of each kind read, with blocks of a page and smaller ones.
 pub fn covered(bench: &Bench) -> anyhow::Result<()> {
+    // A flusher that writes what the cases before have left reads bitmaps to find room for it.
+    let _quiet = Quiet::set()?;
     for block_size in [1024, 4096] {
         let size = block_size.to_string();
         bench.format(&["-b", &size, "64M"])?;

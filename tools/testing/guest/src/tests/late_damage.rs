@@ -4,6 +4,7 @@
 
 use crate::bench::Bench;
 use crate::command::must;
+use crate::setting::Quiet;
 use crate::tests::broken::peek;
 use crate::tests::broken::poke;
 use crate::tests::broken::prepare;
@@ -122,6 +123,8 @@ pub fn read_only(bench: &Bench) -> anyhow::Result<()> {
     bench.expect_message("EXT4-fs");
     bench.expect_message("Aborting journal");
     let layout = ["-b", "1024", "-O", "^flex_bg"];
+    // What a flusher has given blocks before the error keeps them.
+    let _quiet = Quiet::set()?;
     for journal in ["has_journal", "^has_journal"] {
         prepare(bench, &[&layout[..], &["-O", journal]].concat())?;
         let place = place_of(bench, "directory block")?;
