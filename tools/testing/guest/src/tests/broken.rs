@@ -366,6 +366,8 @@ pub fn random(bench: &Bench) -> anyhow::Result<()> {
             output.text
         );
         bench.umount().with_context(|| format!("round {round}"))?;
+        // A slow machine gets more of them, as they are limited by time. All must be seen before others take their place.
+        bench.messages()?;
     }
     eprintln!("{mounted} of {rounds} disks were mounted");
     // A driver that refuses whatever is not perfect would pass otherwise.

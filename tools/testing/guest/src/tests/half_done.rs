@@ -69,8 +69,6 @@ fn with_unreadable(outer: &Bench, journal: &str) -> anyhow::Result<()> {
     let disk = Mapped::new(&outer.disk, SIZE)?;
     let bench = &disk.bench(outer);
     expect_failures(bench);
-    // ferrofs tells of ten errors in five seconds, and then that it tells of no more.
-    bench.expect_message("callbacks suppressed");
     // What is changed, if only its time, stays in memory until its journal has written it.
     bench.mount_with("errors=continue,noatime")?;
     // As long as somebody has them open, they are in memory, and the blocks that they came from need not be.
