@@ -212,10 +212,9 @@ def dontcache():
     fd = create("dontcache")
     assert os.pwritev(fd, [PATTERN], 0, RWF_DONTCACHE) == len(PATTERN)
     os.fsync(fd)
-    for _ in range(100):
-        # Writeback that has ended drops its pages a little later.
-        if cached_pages(fd) == 0:
-            break
+    # Writeback that has ended drops its pages a little later.
+    deadline = time.monotonic() + 60
+    while cached_pages(fd) > 0 and time.monotonic() < deadline:
         time.sleep(0.02)
     left = cached_pages(fd)
     assert left == 0, f"{left} pages of a write stay in the cache"

@@ -221,7 +221,9 @@ def while_truncated():
     for number in range(3):
         child = os.fork()
         if child == 0:
-            signal.alarm(60)
+            # Not without the one that is to end it, however long that takes.
+            pr_set_pdeathsig = 1
+            LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
             rng = random.Random(number)
             m = Beyond(fd, size)
             while True:
