@@ -25,7 +25,6 @@ use crate::fs::FileSystem;
 use crate::inode::Inode;
 use crate::inode::NewInode;
 use crate::ioctl;
-use crate::kiocb::from_count_result;
 use crate::kiocb::Kiocb;
 use crate::vm;
 
@@ -142,13 +141,13 @@ pub trait Operations: Sized + Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Reads; returns the count. `EIOCBQUEUED` if the request goes on without the caller.
+    /// Reads; returns the count. `EIOCBQUEUED` if the request [goes on without the caller](Kiocb).
     fn read_iter(
         kiocb: &mut Kiocb<'_, Self::FileSystem>,
         to: &mut IovIterDest<'_>,
     ) -> Result<usize>;
 
-    /// Writes; returns the count. `EIOCBQUEUED` if the request goes on without the caller.
+    /// Writes; returns the count. `EIOCBQUEUED` if the request [goes on without the caller](Kiocb).
     fn write_iter(
         kiocb: &mut Kiocb<'_, Self::FileSystem>,
         from: &mut IovIterSource<'_>,
@@ -430,7 +429,8 @@ impl<T: Operations> Glue<T> {
         // SAFETY: Both are valid for the time of the call; a read has a destination.
         let (mut kiocb, to) = unsafe { (Kiocb::from_ptr(kiocb), IovIterDest::from_raw(to)) };
         let asked = to.len();
-        from_count_result(T::read_iter(&mut kiocb, to), asked)
+        let result = T::read_iter(&mut kiocb, to);
+        kiocb.answer(result, asked)
     }
 
     /// # Safety
@@ -443,7 +443,8 @@ impl<T: Operations> Glue<T> {
         // SAFETY: Both are valid for the time of the call; a write has a source.
         let (mut kiocb, from) = unsafe { (Kiocb::from_ptr(kiocb), IovIterSource::from_raw(from)) };
         let asked = from.len();
-        from_count_result(T::write_iter(&mut kiocb, from), asked)
+        let result = T::write_iter(&mut kiocb, from);
+        kiocb.answer(result, asked)
     }
 
     /// # Safety

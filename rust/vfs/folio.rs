@@ -164,7 +164,8 @@ impl<F: FileSystem> Inode<F> {
         if i64::try_from(pos).is_err() {
             return Err(EFBIG);
         }
-        let kiocb = kiocb.map_or(core::ptr::null_mut(), Kiocb::as_ptr);
+        let kiocb = kiocb.map(Kiocb::get).transpose()?;
+        let kiocb = kiocb.unwrap_or(core::ptr::null_mut());
         let index = (pos >> bindings::PAGE_SHIFT) as usize;
         // SAFETY: The inode is valid, and `kiocb` is null or valid.
         let folio = unsafe {

@@ -159,18 +159,7 @@ pub fn direct_read<T: Operations>(
     kiocb: &mut Kiocb<'_, T::FileSystem>,
     to: &mut IovIterDest<'_>,
 ) -> Result<usize> {
-    // SAFETY: The request and the vector are valid; the tables are constants.
-    count_result(unsafe {
-        bindings::iomap_dio_rw(
-            kiocb.as_ptr(),
-            to.as_raw(),
-            &Glue::<T>::TABLE,
-            core::ptr::null(),
-            0,
-            core::ptr::null_mut(),
-            0,
-        )
-    })
+    direct::<T>(kiocb, to.as_raw(), core::ptr::null(), false)
 }
 
 /// Writes directly to the device. Moves the position and returns the count. The inode's lock must be
@@ -190,23 +179,40 @@ where
     T: Operations,
     D: DirectWrite<FileSystem = T::FileSystem>,
 {
+    direct::<T>(kiocb, from.as_raw(), &DirectGlue::<D>::TABLE, wait)
+}
+
+/// Direct I/O of `kiocb` with `iter`, whose end `end` is told of if it is not null.
+fn direct<T: Operations>(
+    kiocb: &mut Kiocb<'_, T::FileSystem>,
+    iter: *mut bindings::iov_iter,
+    end: *const bindings::iomap_dio_ops,
+    wait: bool,
+) -> Result<usize> {
+    let request = kiocb.get()?;
+    let waited_for = wait || kiocb.is_sync();
     let flags = if wait {
         bindings::IOMAP_DIO_FORCE_WAIT
     } else {
         0
     };
-    // SAFETY: As in `direct_read()`.
-    count_result(unsafe {
+    // SAFETY: The request is valid, and both callers pass a valid vector; the tables are constants.
+    let result = count_result(unsafe {
         bindings::iomap_dio_rw(
-            kiocb.as_ptr(),
-            from.as_raw(),
+            request,
+            iter,
             &Glue::<T>::TABLE,
-            &DirectGlue::<D>::TABLE,
+            end,
             flags,
             core::ptr::null_mut(),
             0,
         )
-    })
+    });
+    if waited_for && result == Err(EIOCBQUEUED) {
+        // An error that one of the file system's methods has returned: nothing was queued.
+        return Err(EIO);
+    }
+    kiocb.queued_if(result)
 }
 
 fn position(pos: i64) -> Result<u64> {

@@ -45,64 +45,108 @@ fn bounded_count(result: Result<usize>, asked: usize) -> isize {
     match result {
         // No request is larger than `MAX_RW_COUNT`, which fits.
         Ok(count) if count <= asked => count as isize,
-        Ok(_) => EIO.to_errno() as isize,
+        // The caller would wait for an end that nobody is going to tell it of.
+        Ok(_) | Err(EIOCBQUEUED) => EIO.to_errno() as isize,
         Err(error) => error.to_errno() as isize,
     }
 }
 
 /// A read or write request on a file of file system `F`.
 ///
+/// A request may be *queued*: [direct I/O](crate::iomap::direct_read) of a caller that does not wait goes
+/// on by itself, and a [read](Self::read_from_page_cache) of io_uring's begins again when the folio that
+/// it met is unlocked. Its end is told to the caller from elsewhere. From then on the request is not ours
+/// any more, and may be gone: the position reads as 0, no flag is set, and what could fail does so with
+/// `EIOCBQUEUED`. Whatever the operation returns then, the caller learns that the request is queued.
+///
 /// # Invariants
 ///
-/// `kiocb` is valid for `'a`, and its file is one of `F`.
+/// `file` is valid for `'a`, and one of `F`; `kiocb` is a request on it that is valid for `'a`, unless
+/// `queued`: then it must not be used.
 pub struct Kiocb<'a, F: FileSystem> {
     kiocb: NonNull<bindings::kiocb>,
+    file: *mut bindings::file,
+    queued: bool,
     _life: PhantomData<&'a Inode<F>>,
 }
 
 impl<'a, F: FileSystem> Kiocb<'a, F> {
     /// # Safety
     ///
-    /// `kiocb` must satisfy the type invariants for `'a`, and be used through the new value only.
+    /// `kiocb` must satisfy the type invariants for `'a`, and be used through the new value only. Its file
+    /// must stay for `'a` even if the request is queued and ends meanwhile, as whoever calls an operation
+    /// sees to.
     pub(crate) unsafe fn from_ptr(kiocb: *mut bindings::kiocb) -> Self {
+        // INVARIANT: By this function's contract.
         Kiocb {
             // SAFETY: By this function's contract.
+            file: unsafe { (*kiocb).ki_filp },
+            // SAFETY: By this function's contract.
             kiocb: unsafe { NonNull::new_unchecked(kiocb) },
+            queued: false,
             _life: PhantomData,
         }
     }
 
-    pub(crate) fn as_ptr(&self) -> *mut bindings::kiocb {
-        self.kiocb.as_ptr()
+    /// The C object, which is valid; `EIOCBQUEUED` if it is not ours any more.
+    pub(crate) fn get(&self) -> Result<*mut bindings::kiocb> {
+        if self.queued {
+            return Err(EIOCBQUEUED);
+        }
+        Ok(self.kiocb.as_ptr())
+    }
+
+    /// Takes note of how a function has ended that may have queued the request.
+    pub(crate) fn queued_if(&mut self, result: Result<usize>) -> Result<usize> {
+        self.queued |= result == Err(EIOCBQUEUED);
+        result
+    }
+
+    /// What the operation on this request, of `asked` bytes, returns to the kernel.
+    ///
+    /// The kernel ends a request that is not said to be queued, and frees it.
+    pub(crate) fn answer(self, result: Result<usize>, asked: usize) -> isize {
+        if self.queued {
+            return EIOCBQUEUED.to_errno() as isize;
+        }
+        from_count_result(result, asked)
     }
 
     /// The file.
     pub fn file(&self) -> &'a LocalFile {
         // SAFETY: By the type invariants.
-        unsafe { LocalFile::from_raw_file((*self.as_ptr()).ki_filp) }
+        unsafe { LocalFile::from_raw_file(self.file) }
     }
 
     /// The inode.
     pub fn inode(&self) -> &'a Inode<F> {
         // SAFETY: By the type invariants.
-        unsafe { Inode::from_ptr(bindings::file_inode((*self.as_ptr()).ki_filp)) }
+        unsafe { Inode::from_ptr(bindings::file_inode(self.file)) }
     }
 
     /// The position in the file.
     pub fn pos(&self) -> u64 {
-        // SAFETY: By the type invariants. The kernel never lets a position be negative here.
-        unsafe { (*self.as_ptr()).ki_pos as u64 }
+        self.get()
+            // SAFETY: The request is valid. The kernel never lets a position be negative here.
+            .map_or(0, |kiocb| unsafe { (*kiocb).ki_pos as u64 })
     }
 
     /// Sets the position in the file.
     pub fn set_pos(&mut self, pos: u64) {
-        // SAFETY: By the type invariants.
-        unsafe { (*self.as_ptr()).ki_pos = c_offset(pos) };
+        if let Ok(kiocb) = self.get() {
+            // SAFETY: The request is valid.
+            unsafe { (*kiocb).ki_pos = c_offset(pos) };
+        }
+    }
+
+    fn flags(&self) -> u32 {
+        self.get()
+            // SAFETY: The request is valid.
+            .map_or(0, |kiocb| unsafe { (*kiocb).ki_flags as u32 })
     }
 
     fn has(&self, flag: u32) -> bool {
-        // SAFETY: By the type invariants.
-        unsafe { (*self.as_ptr()).ki_flags as u32 & flag != 0 }
+        self.flags() & flag != 0
     }
 
     /// Whether the request must fail with `EAGAIN` rather than sleep.
@@ -132,14 +176,17 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
 
     /// Whether the caller waits for it.
     pub fn is_sync(&self) -> bool {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::is_sync_kiocb(self.as_ptr()) }
+        self.get()
+            // SAFETY: The request is valid.
+            .is_ok_and(|kiocb| unsafe { bindings::is_sync_kiocb(kiocb) })
     }
 
     /// Makes it go through the page cache.
     pub fn clear_direct(&mut self) {
-        // SAFETY: By the type invariants.
-        unsafe { (*self.as_ptr()).ki_flags &= !(bindings::IOCB_DIRECT as i32) };
+        if let Ok(kiocb) = self.get() {
+            // SAFETY: The request is valid.
+            unsafe { (*kiocb).ki_flags &= !(bindings::IOCB_DIRECT as i32) };
+        }
     }
 
     /// Checks a write against the limits of file, process and file system, moves the position to
@@ -151,8 +198,9 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     ///
     /// `EFBIG`, `EINVAL`, `ETXTBSY`, `EPERM`.
     pub fn write_checks(&mut self, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let kiocb = self.get()?;
         // SAFETY: Both are valid.
-        count_result(unsafe { bindings::generic_write_checks(self.as_ptr(), from.as_raw()) })
+        count_result(unsafe { bindings::generic_write_checks(kiocb, from.as_raw()) })
     }
 
     /// Removes privileges and updates times, as every write must. Called with the inode's lock held.
@@ -161,8 +209,9 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     ///
     /// `EAGAIN` when this would sleep and must not, or what the file system's own operations say.
     pub fn modified(&mut self) -> Result {
-        // SAFETY: By the type invariants.
-        to_result(unsafe { bindings::kiocb_modified(self.as_ptr()) })
+        let kiocb = self.get()?;
+        // SAFETY: The request is valid.
+        to_result(unsafe { bindings::kiocb_modified(kiocb) })
     }
 
     /// Copies `from` to the page cache, folio by folio, through `write_begin` and `write_end` of the
@@ -173,17 +222,12 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     ///
     /// Only if nothing was written.
     pub fn write_to_page_cache(&mut self, from: &mut IovIterSource<'_>) -> Result<usize> {
-        // SAFETY: Both are valid; the address space operations are of `Vtable`, which has both
-        // methods (see `has_write_operations()`).
-        unsafe {
-            if !has_write_operations(self.inode()) {
-                return Err(EINVAL);
-            }
-            count_result(bindings::generic_perform_write(
-                self.as_ptr(),
-                from.as_raw(),
-            ))
+        let kiocb = self.get()?;
+        if !has_write_operations(self.inode()) {
+            return Err(EINVAL);
         }
+        // SAFETY: Both are valid; the address space operations have both methods.
+        count_result(unsafe { bindings::generic_perform_write(kiocb, from.as_raw()) })
     }
 
     /// As [`Self::write_to_page_cache`], for a request that must not sleep: neither the throttling of
@@ -217,7 +261,7 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     /// Copies as much of `from` as fits into the folio at `pos`. Returns the count; zero if the source
     /// is not in memory.
     fn write_folio_nowait(&mut self, pos: u64, from: &mut IovIterSource<'_>) -> Result<usize> {
-        let kiocb = self.as_ptr();
+        let kiocb = self.get()?;
         let mapping = self.inode().mapping_ptr();
         // SAFETY: The mapping is valid.
         to_result(unsafe {
@@ -272,10 +316,12 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     ///
     /// # Errors
     ///
-    /// Only if nothing was read.
+    /// Only if nothing was read; `EIOCBQUEUED` if the request goes on without the caller.
     pub fn read_from_page_cache(&mut self, to: &mut IovIterDest<'_>) -> Result<usize> {
+        let kiocb = self.get()?;
         // SAFETY: Both are valid.
-        count_result(unsafe { bindings::filemap_read(self.as_ptr(), to.as_raw(), 0) })
+        let result = count_result(unsafe { bindings::filemap_read(kiocb, to.as_raw(), 0) });
+        self.queued_if(result)
     }
 
     /// As [`Self::read_from_page_cache`], and asks `keep` afterwards whether what was read is of use. If not,
@@ -287,8 +333,7 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
         keep: impl FnOnce() -> bool,
     ) -> Option<Result<usize>> {
         let pos = self.pos();
-        // SAFETY: By the type invariants.
-        let flags = unsafe { (*self.as_ptr()).ki_flags };
+        let flags = self.flags();
         let result = self.read_from_page_cache(to);
         let count = match result {
             Ok(count) if count > 0 && !keep() => count,
@@ -298,8 +343,10 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
         unsafe { bindings::iov_iter_revert(to.as_raw(), count) };
         self.set_pos(pos);
         // A request that waits for pages must not do so any more once it has read something: here it has not.
-        // SAFETY: By the type invariants.
-        unsafe { (*self.as_ptr()).ki_flags = flags };
+        if let Ok(kiocb) = self.get() {
+            // SAFETY: The request is valid.
+            unsafe { (*kiocb).ki_flags = flags as i32 };
+        }
         None
     }
 
@@ -310,8 +357,9 @@ impl<'a, F: FileSystem> Kiocb<'a, F> {
     ///
     /// What `fsync` says.
     pub fn write_sync(&mut self, count: usize) -> Result<usize> {
-        // SAFETY: By the type invariants.
-        count_result(unsafe { bindings::generic_write_sync(self.as_ptr(), count as isize) })
+        let kiocb = self.get()?;
+        // SAFETY: The request is valid.
+        count_result(unsafe { bindings::generic_write_sync(kiocb, count as isize) })
     }
 }
 
@@ -369,5 +417,12 @@ mod tests {
         assert_eq!(bounded_count(Ok(4097), 4096), EIO.to_errno() as isize);
         assert_eq!(bounded_count(Ok(usize::MAX), 1), EIO.to_errno() as isize);
         assert_eq!(bounded_count(Err(ENOSPC), 4096), ENOSPC.to_errno() as isize);
+    }
+
+    #[test]
+    fn a_request_is_queued_only_if_it_was() {
+        // The kernel takes it for a bug of its own if a caller that waits is told so.
+        let result = Err(EIOCBQUEUED);
+        assert_eq!(bounded_count(result, 4096), EIO.to_errno() as isize);
     }
 }
