@@ -58,6 +58,7 @@ use kernel::sync::aref::AlwaysRefCounted;
 use kernel::types::Opaque;
 
 use crate::block_state::BlockState;
+use crate::folio_io::is_whole_sectors;
 pub use crate::folio_io::ReadingFolio;
 pub use crate::folio_io::WritingFolio;
 use crate::fs::FileSystem;
@@ -343,7 +344,8 @@ impl<F: FileSystem> LockedFolio<F> {
             Some(state) => state.next_not_uptodate(bytes),
             None => {
                 let mask = self.inode()?.block_size() - 1;
-                Some(bytes.start & !mask..((bytes.end + mask) & !mask).min(self.size()))
+                let end = bytes.end.min(self.size());
+                Some(bytes.start & !mask..((end + mask) & !mask).min(self.size()))
             }
         }
     }
@@ -431,13 +433,16 @@ impl<F: FileSystem> LockedFolio<F> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the range is not in the folio or the folio was truncated, or what the device
-    /// says.
+    /// `EINVAL` if the range is not in the folio or not of whole sectors, or the folio was truncated, or
+    /// what the device says.
     pub fn read_sync(&self, offset: usize, len: usize, sector: u64) -> Result {
         self.check(offset, len)?;
         if len == 0 {
             // Devices count from zero, to which a request for nothing is a very long one.
             return Ok(());
+        }
+        if !is_whole_sectors(&(offset..offset + len)) {
+            return Err(EINVAL);
         }
         let inode = self.inode().ok_or(EINVAL)?;
         let bdev = inode.sb().bdev().ok_or(EINVAL)?;

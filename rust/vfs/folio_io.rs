@@ -16,11 +16,18 @@ use kernel::prelude::*;
 
 use crate::bio::ReadBio;
 use crate::bio::WriteBio;
+use crate::block_device::SECTOR_SIZE;
 use crate::block_state::BlockState;
 use crate::folio::Folio;
 use crate::folio::LockedFolio;
 use crate::fs::FileSystem;
 use crate::inode::Inode;
+
+/// Whether devices can carry `bytes`: whole sectors, and some. A request for less than a sector counts as one
+/// for none, of which the block layer does not look where on the device it is.
+pub(crate) fn is_whole_sectors(bytes: &Range<usize>) -> bool {
+    bytes.start < bytes.end && (bytes.start | bytes.end) as u64 % SECTOR_SIZE == 0
+}
 
 /// A locked folio that is being read. Dropping it says that all was added that is to be read: the
 /// folio is unlocked when the last of it has arrived, and is up to date if all blocks are by then.
@@ -121,7 +128,7 @@ impl<F: FileSystem> ReadingFolio<F> {
     /// taken by [`Self::add_whole`]. Bytes that are not the folio's, or a bio for another device than the
     /// file system's, are a mistake: the folio will not be up to date.
     pub fn add_to(&mut self, bio: &mut ReadBio, bytes: Range<usize>) -> bool {
-        let fits = bytes.start < bytes.end
+        let fits = is_whole_sectors(&bytes)
             && bytes.end <= self.size()
             && self.added + bytes.len() <= self.size()
             && bio.is_for(self.inode().sb());
@@ -289,7 +296,7 @@ impl<F: FileSystem> WritingFolio<F> {
         C: crate::bio::Completion<FileSystem = F>,
     {
         let whole = bytes == (0..self.size());
-        let fits = bytes.start < bytes.end
+        let fits = is_whole_sectors(&bytes)
             && bytes.end <= self.size()
             && self.added + bytes.len() <= self.size()
             && bio.is_for(self.inode().sb());
@@ -347,5 +354,21 @@ pub(crate) unsafe fn settle_write(folio: *mut bindings::folio, len: usize) {
     if last {
         // SAFETY: The last share was settled.
         unsafe { bindings::folio_end_writeback(folio) };
+    }
+}
+
+#[kunit_tests(vfs_folio_io)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_of_whole_sectors() {
+        assert!(is_whole_sectors(&(0..512)));
+        assert!(is_whole_sectors(&(1024..4096)));
+        assert!(!is_whole_sectors(&(0..100)));
+        assert!(!is_whole_sectors(&(100..612)));
+        assert!(!is_whole_sectors(&(512..512)));
+        let (start, end) = (1024, 512);
+        assert!(!is_whole_sectors(&(start..end)));
     }
 }

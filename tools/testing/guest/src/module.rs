@@ -20,6 +20,7 @@ const SUITES: &[&str] = &[
     "vfs_block_state",
     "vfs_buffer",
     "vfs_credits",
+    "vfs_folio_io",
     "vfs_iomap",
     "vfs_kiocb",
     "vfs_tid",
