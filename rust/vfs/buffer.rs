@@ -54,9 +54,11 @@ const _: () = assert!(usize::BITS == 64);
 /// Where the kind of contents is kept that a block was last verified as.
 const KIND_SHIFT: u32 = 32;
 const KIND_MASK: usize = 0xff << KIND_SHIFT;
-/// One reader. There can be four million; the next one panics, before the count gets at the other bits.
-const READER: usize = 1 << 40;
-const READERS_MASK: usize = ((1 << 22) - 1) << 40;
+/// The journal was told to forget the block since somebody last had write access to it.
+const FORGOTTEN: usize = 1 << 40;
+/// One reader. There can be two million; the next one panics, before the count gets at the other bits.
+const READER: usize = 1 << 41;
+const READERS_MASK: usize = ((1 << 21) - 1) << 41;
 /// Somebody sleeps until neither readers nor a writer are left.
 const WAITERS_BIT: u32 = 62;
 const WAITERS: usize = 1 << WAITERS_BIT;
@@ -139,6 +141,34 @@ impl Buffer {
             self.set_kind(kind);
         }
         Ok(())
+    }
+
+    /// Calls `forget` with the buffer of `block` if there is one in memory, with the contents held by nobody,
+    /// and with null otherwise. Sleeps.
+    ///
+    /// `forget` takes over a reference on what it is called with.
+    pub(crate) fn forget<R>(
+        device: &BlockDevice,
+        block: u64,
+        forget: impl FnOnce(*mut bindings::buffer_head) -> R,
+    ) -> R {
+        let size = device.buffer_size() as u32;
+        // SAFETY: The device is open.
+        let head = unsafe { bindings::__find_get_block_nonatomic(device.as_ptr(), block, size) };
+        let Some(head) = NonNull::new(head) else {
+            return forget(ptr::null_mut());
+        };
+        // SAFETY: The function has returned a reference, which `forget` takes over; this is one more.
+        unsafe { bindings::get_bh(head.as_ptr()) };
+        // INVARIANT: The reference was just taken. It ends after the lock.
+        let _reference = Unread { head };
+        // The contents, which may not have been read, are not looked at.
+        let buffer = ManuallyDrop::new(Self { head });
+        buffer.lock_to_forget();
+        let result = forget(head.as_ptr());
+        // SAFETY: Locked above.
+        unsafe { buffer.unlock_exclusive() };
+        result
     }
 
     /// The number of the block.
@@ -268,8 +298,27 @@ impl Buffer {
 
     /// Takes the content lock in exclusive mode.
     pub(crate) fn lock_exclusive(&self) {
-        let enter = |state| (state & HOLDERS_MASK == 0).then_some(state | WRITER);
-        while self.update(enter).is_none() {
+        self.enter_exclusive(|state| state | WRITER);
+    }
+
+    /// As [`lock_exclusive`](Self::lock_exclusive), for one who has asked the journal for write access. Tells
+    /// whether the journal was told to forget the block meanwhile, so that it must be asked again.
+    pub(crate) fn lock_to_change(&self) -> bool {
+        self.enter_exclusive(|state| (state | WRITER) & !FORGOTTEN) & FORGOTTEN != 0
+    }
+
+    /// As [`lock_exclusive`](Self::lock_exclusive), to tell the journal to forget the block.
+    pub(crate) fn lock_to_forget(&self) {
+        self.enter_exclusive(|state| state | WRITER | FORGOTTEN);
+    }
+
+    /// Waits until nobody holds the content lock, changes the state and returns the old one.
+    fn enter_exclusive(&self, take: impl Fn(usize) -> usize) -> usize {
+        let enter = |state| (state & HOLDERS_MASK == 0).then(|| take(state));
+        loop {
+            if let Some(old) = self.update(enter) {
+                return old;
+            }
             self.wait(HOLDERS_MASK);
         }
     }
@@ -464,7 +513,8 @@ impl Unread {
     ) -> Result<Buffer> {
         let head = self.head.as_ptr();
         let buffer = ManuallyDrop::new(Buffer { head: self.head });
-        buffer.lock_exclusive();
+        // What `prepare` asks the journal for holds until the block is forgotten again.
+        buffer.lock_to_change();
         // SAFETY: `self` owns a reference; nobody else looks at the contents while the content lock is
         // held, and with the buffer lock no I/O is under way.
         let result = unsafe {

@@ -41,6 +41,7 @@ use ferrofs_bindings as bindings;
 use kernel::error::code::EBUSY;
 use kernel::error::code::EINVAL;
 use kernel::error::code::ENOMEM;
+use kernel::error::code::ENOSPC;
 use kernel::error::code::EROFS;
 use kernel::error::from_err_ptr;
 use kernel::error::to_result;
@@ -243,13 +244,18 @@ impl<'a> Transaction<'a> {
         if !buffer.is_of(self.journal().device()) {
             return Err(EINVAL);
         }
-        if !self.handle.is_null() {
-            // SAFETY: The handle is ours and the buffer head referenced.
-            to_result(unsafe {
-                bindings::jbd2_journal_get_write_access(self.handle, buffer.as_ptr())
-            })?;
+        self.get_write_access(buffer)?;
+        self.access(buffer.clone(), seal)
+    }
+
+    /// Tells the journal, if there is a log, that the block is going to be changed. Sleeps.
+    #[inline]
+    fn get_write_access(&self, buffer: &Buffer) -> Result {
+        if self.handle.is_null() {
+            return Ok(());
         }
-        Ok(self.access(buffer.clone(), seal))
+        // SAFETY: The handle is ours and the buffer head referenced.
+        to_result(unsafe { bindings::jbd2_journal_get_write_access(self.handle, buffer.as_ptr()) })
     }
 
     /// As [`write`](Self::write), for a block that was just allocated: it is not read but begins as
@@ -264,43 +270,54 @@ impl<'a> Transaction<'a> {
             to_result(unsafe { bindings::jbd2_journal_get_create_access(self.handle, head) })
         })?;
         buffer.set_kind(kind);
-        Ok(self.access(buffer, seal))
+        self.access(buffer, seal)
     }
 
+    /// Locks a buffer of which the journal has been told.
     #[inline]
-    fn access<S: Seal>(&self, buffer: Buffer, seal: S) -> BufferMut<'_, S> {
-        buffer.lock_exclusive();
+    fn access<S: Seal>(&self, buffer: Buffer, seal: S) -> Result<BufferMut<'_, S>> {
+        if buffer.lock_to_change() {
+            // Another task has revoked the block since. With the contents held, none can do so again.
+            if let Err(error) = self.get_write_access(&buffer) {
+                // SAFETY: Locked above.
+                unsafe { buffer.unlock_exclusive() };
+                return Err(error);
+            }
+        }
         // INVARIANT: Locked, and the journal has been told.
-        BufferMut {
+        Ok(BufferMut {
             transaction: self,
             buffer,
             seal,
-        }
+        })
     }
 
     /// Tells the journal that metadata block `block` is no longer in use, so that no older copy of it in
     /// the log is replayed over what the next owner writes there. Takes one revoke credit. Sleeps.
+    ///
+    /// Waits until nobody holds the contents of the block: the task must not. `EROFS` when the journal was
+    /// aborted, `ENOSPC` without a credit.
     pub fn revoke(&self, block: u64) -> Result {
-        let device = self.journal().device();
-        let size = device.buffer_size() as u32;
-        // SAFETY: The device is open.
-        let head = unsafe { bindings::__find_get_block_nonatomic(device.as_ptr(), block, size) };
         if self.handle.is_null() {
-            if !head.is_null() {
-                // SAFETY: Drops the reference that was just taken.
-                unsafe { bindings::__bforget(head) };
-            }
+            Buffer::forget(self.journal().device(), block, |head| {
+                if !head.is_null() {
+                    // SAFETY: Drops the reference that is passed.
+                    unsafe { bindings::__bforget(head) };
+                }
+            });
             return Ok(());
         }
         if !self.is_alive() {
-            if !head.is_null() {
-                // SAFETY: As above.
-                unsafe { bindings::brelse(head) };
-            }
             return Err(EROFS);
         }
-        // SAFETY: The handle is ours and alive; the function takes over the reference on the buffer.
-        to_result(unsafe { bindings::jbd2_journal_revoke(self.handle, block, head) })
+        if self.remaining().revokes == 0 {
+            return Err(ENOSPC);
+        }
+        // jbd2 lets go of what it knows of the block, which who has write access to it relies on.
+        Buffer::forget(self.journal().device(), block, |head| {
+            // SAFETY: The handle is ours and was alive; the function takes over the reference on the buffer.
+            to_result(unsafe { bindings::jbd2_journal_revoke(self.handle, block, head) })
+        })
     }
 
     /// How many more blocks can be changed.
@@ -431,7 +448,8 @@ impl Drop for Transaction<'_> {
 ///
 /// # Invariants
 ///
-/// Holds the content lock of `buffer` in exclusive mode. The transaction has write access to it.
+/// Holds the content lock of `buffer` in exclusive mode. The transaction has write access to it, which a
+/// revocation would end: that takes the lock, too.
 pub struct BufferMut<'a, S: Seal = Unsealed> {
     transaction: &'a Transaction<'a>,
     buffer: Buffer,

@@ -219,6 +219,60 @@ mod contents {
     }
 
     #[test]
+    fn who_changes_a_block_learns_that_it_was_forgotten() -> Result {
+        let loose = Loose::new()?;
+        let buffer = loose.buffer();
+        let lock = |take: fn(&Buffer) -> bool| {
+            let told = take(&buffer);
+            // SAFETY: Just locked.
+            unsafe { buffer.unlock_exclusive() };
+            told
+        };
+        let forget = |buffer: &Buffer| {
+            buffer.lock_to_forget();
+            false
+        };
+        let exclude = |buffer: &Buffer| {
+            buffer.lock_exclusive();
+            false
+        };
+        assert!(!lock(Buffer::lock_to_change));
+        lock(forget);
+        assert!(is_idle(&buffer) && buffer.kind() == Kind::UNKNOWN);
+        // Others do not take that away.
+        lock(exclude);
+        drop(buffer.data());
+        assert!(lock(Buffer::lock_to_change));
+        assert!(!lock(Buffer::lock_to_change));
+        assert_eq!(buffer.state().load(Relaxed), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_is_not_forgotten_under_the_eyes_of_a_reader() -> Result {
+        let queue = OwnedQueue::new(c"vfs-buffer", 0)?;
+        let loose = Loose::new()?;
+        let buffer = loose.buffer();
+        let reading = buffer.data();
+        let forgetting = loose.clone();
+        queue.spawn(move || {
+            let buffer = forgetting.buffer();
+            buffer.lock_to_forget();
+            // SAFETY: Just locked.
+            unsafe { buffer.unlock_exclusive() };
+        })?;
+        assert!(has_waiter(&buffer));
+        assert_eq!(buffer.state().load(Relaxed) & FORGOTTEN, 0);
+        drop(reading);
+        queue.flush();
+        assert!(buffer.lock_to_change());
+        // SAFETY: Just locked.
+        unsafe { buffer.unlock_exclusive() };
+        assert!(is_idle(&buffer));
+        Ok(())
+    }
+
+    #[test]
     fn as_many_readers_as_there_is_room_for() -> Result {
         let loose = Loose::new()?;
         let buffer = loose.buffer();
