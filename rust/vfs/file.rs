@@ -26,6 +26,7 @@ use crate::inode::Inode;
 use crate::inode::NewInode;
 use crate::ioctl;
 use crate::kiocb::Kiocb;
+use crate::transaction;
 use crate::vm;
 
 /// What the files of a file system can do, for the kernel to know beforehand.
@@ -259,18 +260,29 @@ pub fn set_position(file: &LocalFile, pos: u64, max: u64) -> Result<u64> {
     u64::try_from(pos).map_err(|_| Error::from_errno(pos as i32))
 }
 
-/// Notes that the file was read, for its access time.
+/// `EBUSY` within a transaction: the file may be one of another file system, which must not be entered then.
+fn outside_of_transactions() -> Result {
+    if transaction::is_open() {
+        return Err(EBUSY);
+    }
+    Ok(())
+}
+
+/// Notes that the file was read, for its access time; not within a transaction.
 pub fn accessed(file: &LocalFile) {
-    // SAFETY: The file is valid.
-    unsafe { bindings::file_accessed(file.as_ptr()) };
+    if outside_of_transactions().is_ok() {
+        // SAFETY: The file is valid.
+        unsafe { bindings::file_accessed(file.as_ptr()) };
+    }
 }
 
 /// Updates the times of a file that is written to.
 ///
 /// # Errors
 ///
-/// What the file system's own operation says.
+/// `EBUSY` within a transaction, or what the file system's own operation says.
 pub fn update_time(file: &LocalFile) -> Result {
+    outside_of_transactions()?;
     // SAFETY: The file is valid.
     to_result(unsafe { bindings::file_update_time(file.as_ptr()) })
 }
@@ -280,8 +292,9 @@ pub fn update_time(file: &LocalFile) -> Result {
 ///
 /// # Errors
 ///
-/// What the file system's own operations say.
+/// `EBUSY` within a transaction, or what the file system's own operations say.
 pub fn modified(file: &LocalFile) -> Result {
+    outside_of_transactions()?;
     // SAFETY: The file is valid.
     to_result(unsafe { bindings::file_modified(file.as_ptr()) })
 }
@@ -290,8 +303,9 @@ pub fn modified(file: &LocalFile) -> Result {
 ///
 /// # Errors
 ///
-/// An error of writeback that this open file was not yet told of.
+/// `EBUSY` within a transaction, or an error of writeback that this open file was not yet told of.
 pub fn write_and_wait(file: &LocalFile, start: u64, last: u64) -> Result {
+    outside_of_transactions()?;
     let last = i64::try_from(last).unwrap_or(i64::MAX);
     // SAFETY: The file is valid.
     to_result(unsafe { bindings::file_write_and_wait_range(file.as_ptr(), start as i64, last) })

@@ -25,6 +25,7 @@ use crate::inode::Inode;
 use crate::inode_ops::Fiemap;
 use crate::kiocb::count_result;
 use crate::kiocb::Kiocb;
+use crate::transaction;
 
 /// Why iomap asks.
 #[derive(Clone, Copy)]
@@ -153,7 +154,7 @@ pub trait DirectWrite: Sized + Send + Sync + 'static {
 ///
 /// # Errors
 ///
-/// `EINVAL` if the request is not aligned to the device's sectors; `EIOCBQUEUED` if it goes on
+/// `EBUSY` within a transaction; `EINVAL` if the request is not aligned to the device's sectors; `EIOCBQUEUED` if it goes on
 /// without the caller.
 pub fn direct_read<T: Operations>(
     kiocb: &mut Kiocb<'_, T::FileSystem>,
@@ -168,7 +169,7 @@ pub fn direct_read<T: Operations>(
 ///
 /// # Errors
 ///
-/// `EINVAL` if the request is not aligned to the device's sectors; `EIOCBQUEUED` if it goes on
+/// `EBUSY` within a transaction; `EINVAL` if the request is not aligned to the device's sectors; `EIOCBQUEUED` if it goes on
 /// without the caller; `ENOTBLK` if it must go through the page cache.
 pub fn direct_write<T, D>(
     kiocb: &mut Kiocb<'_, T::FileSystem>,
@@ -190,6 +191,10 @@ fn direct<T: Operations>(
     wait: bool,
 ) -> Result<usize> {
     let request = kiocb.get()?;
+    if transaction::is_open() {
+        // The memory may be that of a file of another file system.
+        return Err(EBUSY);
+    }
     let waited_for = wait || kiocb.is_sync();
     let flags = if wait {
         bindings::IOMAP_DIO_FORCE_WAIT

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What memory allocations of a task may do.
+//! What a task may do when it needs memory.
 //!
-//! C header: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h)
+//! C headers: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h),
+//! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h)
 
 use core::marker::PhantomData;
 
 use ferrofs_bindings as bindings;
 use kernel::alloc::AllocError;
+
+use crate::transaction;
 
 /// While this lives, allocations of the task do not enter file systems to free memory.
 ///
@@ -37,9 +40,39 @@ impl NoFs {
 
 impl Drop for NoFs {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. Ended out of order, a scope may end late or early, which
-        // concerns when the task may deadlock and no memory safety.
-        unsafe { bindings::memalloc_nofs_restore(self.flags) }
+        // A transaction that was started within the scope and outlives it needs it: another file system
+        // that is entered to free memory would take the transaction for one of its own.
+        if !transaction::is_open() {
+            // SAFETY: By the type invariant. Ended out of order, a scope may end late or early, which
+            // concerns when the task may deadlock and no memory safety.
+            unsafe { bindings::memalloc_nofs_restore(self.flags) }
+        }
+    }
+}
+
+/// While this lives, page faults of the task on its own memory are not served: what copies from or to memory
+/// that is not there fails with `EFAULT`.
+///
+/// # Invariants
+///
+/// Counted by the task, with which the object stays.
+pub(crate) struct NoPageFaults(PhantomData<*mut ()>);
+
+impl NoPageFaults {
+    /// Begins such a scope. Scopes nest, and end in any order.
+    #[inline]
+    pub(crate) fn enter() -> Self {
+        // SAFETY: Undone when this is dropped. The task may sleep meanwhile.
+        unsafe { bindings::pagefault_disable() };
+        // INVARIANT: Just counted.
+        Self(PhantomData)
+    }
+}
+
+impl Drop for NoPageFaults {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::pagefault_enable() };
     }
 }
 

@@ -27,7 +27,9 @@
 //! ```
 //!
 //! No memory allocation within a transaction enters the file system again: jbd2 sets the task's
-//! `PF_MEMALLOC_NOFS`, and a transaction without a log does the same.
+//! `PF_MEMALLOC_NOFS`, and a transaction without a log does the same. Nor does the memory of user space: what
+//! copies from or to it fails with `EFAULT` where a page fault would be needed. The page may belong to a file of
+//! any file system, and jbd2 keeps the transaction of a task where other file systems look for theirs.
 
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -56,6 +58,14 @@ use crate::journal::InUse;
 use crate::journal::Journal;
 use crate::journal::Tid;
 use crate::memory::NoFs;
+use crate::memory::NoPageFaults;
+
+/// Whether this task has a transaction open that has a log. No other file system must be entered then, since it
+/// would take the transaction for one of its own.
+pub(crate) fn is_open() -> bool {
+    // SAFETY: Looks at the current task only.
+    !unsafe { bindings::journal_current_handle() }.is_null()
+}
 
 /// How much of the log a transaction needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -80,9 +90,11 @@ impl Credits {
         self.blocks
     }
 
-    /// As C wants it. More than fits is more than any log has, and refused by the journal.
+    /// As C wants it. More than `MOST` is more than any log has, and refused by the journal.
     fn to_c(self) -> (i32, i32) {
-        let clamp = |count: u32| i32::try_from(count).unwrap_or(i32::MAX / 4);
+        // jbd2 adds them to each other and to what it has.
+        const MOST: i32 = i32::MAX / 4;
+        let clamp = |count: u32| i32::try_from(count).map_or(MOST, |count| count.min(MOST));
         (clamp(self.blocks), clamp(self.revokes))
     }
 }
@@ -131,6 +143,7 @@ impl Seal for Unsealed {
 pub struct Transaction<'a> {
     in_use: InUse<'a>,
     handle: *mut bindings::handle_t,
+    _no_faults: NoPageFaults,
     /// Without a log.
     _nofs: Option<NoFs>,
     /// Whether changed blocks are written at once, without a log.
@@ -199,6 +212,7 @@ impl<'a> Transaction<'a> {
         Ok(Self {
             in_use,
             handle,
+            _no_faults: NoPageFaults::enter(),
             _nofs: nofs,
             sync: Cell::new(false),
             failure: Cell::new(None),
@@ -538,9 +552,11 @@ mod tests {
     #[test]
     fn what_c_cannot_count_is_more_than_any_log_has() {
         assert_eq!(Credits::blocks(5).with_revokes(2).to_c(), (5, 2));
-        let (blocks, revokes) = Credits::blocks(u32::MAX).with_revokes(1 << 31).to_c();
-        assert!(blocks > 1 << 28 && revokes > 1 << 28);
-        // jbd2 adds them to other numbers.
-        assert!(blocks.checked_add(revokes).is_some());
+        for count in [1 << 29, i32::MAX as u32, 1 << 31, u32::MAX] {
+            let (blocks, revokes) = Credits::blocks(count).with_revokes(count).to_c();
+            assert!(blocks > 1 << 28 && revokes > 1 << 28);
+            // jbd2 adds them to other numbers.
+            assert!(blocks.checked_add(revokes).is_some());
+        }
     }
 }

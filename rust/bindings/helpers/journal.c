@@ -91,3 +91,13 @@ gfp_t ferrofs_helper_gfp_nofs(void)
 {
 	return GFP_NOFS;
 }
+
+void ferrofs_helper_pagefault_disable(void)
+{
+	pagefault_disable();
+}
+
+void ferrofs_helper_pagefault_enable(void)
+{
+	pagefault_enable();
+}
