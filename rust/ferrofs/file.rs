@@ -161,7 +161,7 @@ impl address_space::Operations for Pages {
         iomap::bmap::<Reported>(inode, block)
     }
 
-    fn swap_activate(_inode: &Inode, area: SwapArea<'_, Ferrofs>) -> Result<SwapExtents> {
+    fn swap_activate<'a>(_inode: &Inode, area: SwapArea<'a, Ferrofs>) -> Result<SwapExtents<'a>> {
         iomap::swap_activate::<Reported>(area)
     }
 }

@@ -38,13 +38,27 @@ pub struct SwapArea<'a, F: FileSystem> {
     pub(crate) info: *mut bindings::swap_info_struct,
     pub(crate) file: *mut bindings::file,
     pub(crate) span: *mut bindings::sector_t,
-    _life: PhantomData<&'a Inode<F>>,
+    _life: PhantomData<fn(&'a F) -> &'a F>,
 }
 
 /// Says that a file has become a swap area: only [`crate::iomap::swap_activate`] makes one.
 ///
-/// The kernel trusts in what was recorded then when it writes to the device.
-pub struct SwapExtents(pub(crate) c_int);
+/// The kernel trusts in what was recorded then when it writes to the device. The lifetime ties this to the
+/// area, so that it says so of no other one.
+pub struct SwapExtents<'a> {
+    count: c_int,
+    _area: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+impl<'a> SwapExtents<'a> {
+    /// So many extents were recorded of `area`.
+    pub(crate) fn new<F: FileSystem>(_area: SwapArea<'a, F>, count: c_int) -> Self {
+        Self {
+            count,
+            _area: PhantomData,
+        }
+    }
+}
 
 /// How far [`Operations::read_folio`] has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,10 +136,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Has the file become a swap area; see [`crate::iomap::swap_activate`]. Called with the inode's
     /// lock held. Sleeps.
-    fn swap_activate(
+    fn swap_activate<'a>(
         _inode: &Inode<Self::FileSystem>,
-        _area: SwapArea<'_, Self::FileSystem>,
-    ) -> Result<SwapExtents> {
+        _area: SwapArea<'a, Self::FileSystem>,
+    ) -> Result<SwapExtents<'a>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
@@ -414,7 +428,7 @@ impl<T: Operations> Glue<T> {
                 span,
                 _life: PhantomData,
             };
-            Ok(T::swap_activate(inode, area)?.0)
+            Ok(T::swap_activate(inode, area)?.count)
         })
     }
 }

@@ -279,13 +279,15 @@ pub fn bmap<T: Operations>(inode: &Inode<T::FileSystem>, block: u64) -> u64 {
 /// # Errors
 ///
 /// `EINVAL` if the file has holes.
-pub fn swap_activate<T: Operations>(area: SwapArea<'_, T::FileSystem>) -> Result<SwapExtents> {
+pub fn swap_activate<'a, T: Operations>(
+    area: SwapArea<'a, T::FileSystem>,
+) -> Result<SwapExtents<'a>> {
     // SAFETY: By the invariants of `SwapArea`, the file is one of the operations' file system.
     let extents = unsafe {
         bindings::iomap_swapfile_activate(area.info, area.file, area.span, &Glue::<T>::TABLE)
     };
     to_result(extents)?;
-    Ok(SwapExtents(extents))
+    Ok(SwapExtents::new(area, extents))
 }
 
 /// The functions of `struct iomap_ops`, called by iomap only, from the functions above.
