@@ -112,11 +112,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// Writes the dirty blocks of a folio.
-    fn write_folio(
-        &mut self,
-        control: &mut WritebackControl,
-        folio: LockedFolio<Ferrofs>,
-    ) -> Result {
+    fn write_folio(&mut self, control: &WritebackControl, folio: LockedFolio<Ferrofs>) -> Result {
         let size = self.inode.size();
         if folio.pos() >= size {
             // A truncation is on its way, and will drop the folio.
@@ -165,7 +161,7 @@ impl Pass<'_> {
     /// Writes the dirty blocks `bytes` of a folio. Bytes of the file end at `end`.
     fn write_range(
         &mut self,
-        control: &mut WritebackControl,
+        control: &WritebackControl,
         folio: &mut WritingFolio<Ferrofs>,
         bytes: Range<usize>,
         end: u64,
@@ -221,7 +217,7 @@ impl Pass<'_> {
     /// Has `bytes` of `folio` written from `start` on.
     fn add(
         &mut self,
-        control: &mut WritebackControl,
+        control: &WritebackControl,
         folio: &mut WritingFolio<Ferrofs>,
         bytes: Range<usize>,
         start: PhysicalBlock,

@@ -127,8 +127,8 @@ pub fn idmap(file: &File) -> &IdMap {
 }
 
 /// Whether the current task has the capability to administer the system (`CAP_SYS_ADMIN`) or, for
-/// `CAP_SYS_RESOURCE` and others, the one of that number.
+/// `CAP_SYS_RESOURCE` and others, the one of that number. Nobody has one that there is not.
 pub fn capable(capability: u32) -> bool {
-    // SAFETY: Asks about the current task only.
-    unsafe { bindings::capable(capability as i32) }
+    // SAFETY: Asks about the current task only, and for a capability that there is, as it must.
+    capability <= bindings::CAP_LAST_CAP && unsafe { bindings::capable(capability as i32) }
 }

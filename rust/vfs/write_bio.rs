@@ -230,8 +230,11 @@ impl<C: Completion> WriteBio<'_, C> {
 
     /// Hints at how long the data will live, as the inode says.
     pub fn set_write_hint(&mut self, inode: &Inode<C::FileSystem>) {
-        // SAFETY: The bio is ours and the inode valid; the hint is a single byte.
-        unsafe { (*self.bio.as_ptr()).bi_write_hint = (*inode.as_ptr()).i_write_hint };
+        // SAFETY: The bio is ours and the inode valid; the hint is a single byte, which others may write.
+        unsafe {
+            (*self.bio.as_ptr()).bi_write_hint =
+                (&raw const (*inode.as_ptr()).i_write_hint).read_volatile();
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut bindings::bio {

@@ -80,7 +80,7 @@ impl WritebackControl {
     }
 
     /// Makes a folio that cannot be written now dirty again. Nothing happens to one that was truncated.
-    pub fn redirty<F: FileSystem>(&mut self, folio: &LockedFolio<F>) {
+    pub fn redirty<F: FileSystem>(&self, folio: &LockedFolio<F>) {
         if folio.inode().is_none() {
             return;
         }
@@ -92,7 +92,8 @@ impl WritebackControl {
     /// the folio locked, not under writeback, and with its dirty flag cleared for I/O; it must start
     /// its writeback, redirty it, or have a reason why its bytes need not be written.
     ///
-    /// Folios under writeback are waited for or passed by, as the sync mode says. Sleeps.
+    /// Folios under writeback are waited for or passed by, as the sync mode says. Sleeps. The walk keeps its
+    /// state in `self`, which `write` therefore gets to look at only: no other walk is begun meanwhile.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl WritebackControl {
     pub fn for_each_dirty<F: FileSystem>(
         &mut self,
         inode: &Inode<F>,
-        mut write: impl FnMut(&mut Self, LockedFolio<F>) -> Result,
+        mut write: impl FnMut(&Self, LockedFolio<F>) -> Result,
     ) -> Result {
         let mut folio = core::ptr::null_mut();
         let mut error = 0;
