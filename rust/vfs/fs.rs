@@ -87,8 +87,8 @@ pub trait FileSystem: Sized + Send + Sync + 'static {
 
     /// Per-inode data, from [`Inode::data`]. It lies beside the kernel's inode in one slab object.
     ///
-    /// It is dropped after an RCU grace period, possibly in softirq context: its `drop` must not
-    /// sleep. What needs more goes in [`FileSystem::evict_inode`].
+    /// It is dropped when the inode was evicted, where one can sleep, possibly while memory is being freed
+    /// for others. What needs the inode goes in [`FileSystem::evict_inode`].
     type InodeData: Send + Sync;
 
     /// Makes the options that a context starts from: the defaults for a mount, those in force for

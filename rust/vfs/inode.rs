@@ -5,8 +5,9 @@
 //! # Life of an inode
 //!
 //! An inode is one slab object: the file system's [`FileSystem::InodeData`] and the kernel's
-//! `struct inode`. The data is initialised when the object is allocated and dropped an RCU grace
-//! period after the inode was evicted, so every `&Inode` sees valid data.
+//! `struct inode`. The data is initialised when the object is allocated and dropped when the inode was
+//! evicted, so every `&Inode` sees valid data: none is made where the kernel looks at inodes by RCU. The
+//! object itself is freed an RCU grace period later.
 //!
 //! ```text
 //!  SuperBlock::iget ---> NewInode --unlock()--> ARef<Inode> --last reference--> evict_inode, freed

@@ -11,6 +11,12 @@ use core::sync::atomic::AtomicBool;
 
 use ferrofs_bindings as bindings;
 use kernel::prelude::*;
+use kernel::sync::atomic::ordering::Acquire;
+use kernel::sync::atomic::ordering::Relaxed;
+use kernel::sync::atomic::ordering::Release;
+use kernel::sync::atomic::Atomic;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 use pin_init::PinInit;
 
 use crate::fs::FileSystem;
@@ -23,6 +29,8 @@ use crate::symlink;
 #[repr(C)]
 pub(crate) struct Object<F: FileSystem> {
     inode: MaybeUninit<bindings::inode>,
+    /// What the object was allocated from.
+    cache: NonNull<Cache<F>>,
     /// Whether the inode may have other references than that of its [`FreshInode`](crate::inode::FreshInode)
     /// or [`NewInode`](crate::inode::NewInode).
     pub(crate) complete: AtomicBool,
@@ -37,6 +45,8 @@ pub(crate) struct Object<F: FileSystem> {
 /// constructor has initialised the C inode of each object with `inode_init_once()`.
 pub(crate) struct Cache<F: FileSystem> {
     cache: NonNull<bindings::kmem_cache>,
+    /// Number of objects that are not freed yet.
+    objects: Atomic<usize>,
     _fs: PhantomData<F>,
 }
 
@@ -55,6 +65,7 @@ impl<F: FileSystem> Cache<F> {
         // INVARIANT: The cache was just made with the size, alignment and constructor.
         Ok(Self {
             cache: NonNull::new(cache).ok_or(ENOMEM)?,
+            objects: Atomic::new(0),
             _fs: PhantomData,
         })
     }
@@ -62,12 +73,19 @@ impl<F: FileSystem> Cache<F> {
 
 impl<F: FileSystem> Drop for Cache<F> {
     fn drop(&mut self) {
-        // SAFETY: The file system is unregistered and has no mounts, so no inode is in use; those
-        // that wait for an RCU grace period are freed once `rcu_barrier()` returns.
-        unsafe {
-            bindings::rcu_barrier();
-            bindings::kmem_cache_destroy(self.cache.as_ptr());
+        // The file system is unregistered and has no mounts, so no inode is in use. Those that wait for an
+        // RCU grace period are freed once `rcu_barrier()` returns, and nobody runs `free_inode()` any more.
+        // But a task that has just destroyed the last inode of a mount may not have come to `call_rcu()`.
+        loop {
+            // SAFETY: Sleeping is allowed here.
+            unsafe { bindings::rcu_barrier() };
+            if self.objects.load(Acquire) == 0 {
+                break;
+            }
+            fsleep(Delta::from_millis(1));
         }
+        // SAFETY: Each object was freed.
+        unsafe { bindings::kmem_cache_destroy(self.cache.as_ptr()) };
     }
 }
 
@@ -101,11 +119,13 @@ pub(crate) unsafe extern "C" fn alloc_inode<F: FileSystem>(
     // after the per-mount data only.
     unsafe {
         (&raw mut (*object).complete).write(AtomicBool::new(false));
+        (&raw mut (*object).cache).write(NonNull::from(cache));
         let slot = (&raw mut (*object).data).cast::<F::InodeData>();
         if F::new_inode_data().__init(slot).is_err() {
             bindings::kmem_cache_free(cache.cache.as_ptr(), object.cast());
             return ptr::null_mut();
         }
+        cache.objects.fetch_add(1, Relaxed);
         Mount::<F>::of(sb).add_inode();
     }
     object.cast()
@@ -116,9 +136,15 @@ pub(crate) unsafe extern "C" fn alloc_inode<F: FileSystem>(
 /// `inode` must be an inode of `F` that only RCU readers look at any more, of a super block that is not
 /// gone.
 pub(crate) unsafe extern "C" fn destroy_inode<F: FileSystem>(inode: *mut bindings::inode) {
-    // SAFETY: The super block is there by this function's contract. Nothing that comes after this in the
-    // life of the inode looks at it.
-    unsafe { Mount::<F>::of((*inode).i_sb).remove_inode() };
+    let object = inode.cast::<Object<F>>();
+    // SAFETY: The data was initialised by `alloc_inode()` and is dropped once, here: where one can sleep,
+    // and not where the object is freed. RCU readers look at the C inode only; what the kernel asks in RCU
+    // mode is not passed on to the file system. The super block is there by this function's contract, and
+    // nothing that comes after this in the life of the inode looks at it.
+    unsafe {
+        ptr::drop_in_place((&raw mut (*object).data).cast::<F::InodeData>());
+        Mount::<F>::of((*inode).i_sb).remove_inode();
+    }
 }
 
 /// # Safety
@@ -126,14 +152,13 @@ pub(crate) unsafe extern "C" fn destroy_inode<F: FileSystem>(inode: *mut binding
 /// `inode` must be an inode of `F` that nobody can reach any more.
 pub(crate) unsafe extern "C" fn free_inode<F: FileSystem>(inode: *mut bindings::inode) {
     let object = inode.cast::<Object<F>>();
-    // SAFETY: Nobody can reach the inode any more.
-    unsafe { symlink::free_link_text(inode) };
-    // SAFETY: The data was initialised by `alloc_inode()` and is dropped once, here. The super block
-    // pointer is not followed, for the super block may be gone by now; `kfree()` finds the cache by
-    // the slab that the object lies in.
+    // SAFETY: Nobody can reach the inode any more, whose data is dropped. The super block may be gone by now,
+    // but the cache is there until its last object was counted off and this function has returned.
     unsafe {
-        ptr::drop_in_place((&raw mut (*object).data).cast::<F::InodeData>());
-        bindings::kfree(object.cast());
+        symlink::free_link_text(inode);
+        let cache = (*object).cache.as_ref();
+        bindings::kmem_cache_free(cache.cache.as_ptr(), object.cast());
+        cache.objects.fetch_sub(1, Release);
     }
 }
 
