@@ -52,6 +52,7 @@ use kernel::types::Opaque;
 
 pub use crate::bio_list::CompletedList;
 pub use crate::bio_list::CompletedQueue;
+use crate::block_device::OpenDevice;
 use crate::folio_io::settle_read;
 use crate::fs::FileSystem;
 use crate::super_block::SuperBlock;
@@ -171,9 +172,12 @@ pub(crate) unsafe fn add_folio(
 ///
 /// # Invariants
 ///
-/// `bio` is valid, not yet submitted, and each range in it is a share of the read of its folio.
+/// `bio` is valid, not yet submitted, for `device`, and each range in it is a share of the read of its folio.
 pub struct ReadBio {
     bio: NonNull<bindings::bio>,
+    /// Folios that are being read keep it open, but there may be none yet. Another device could be where this
+    /// one was by the time that there is one.
+    _device: OpenDevice,
 }
 
 impl ReadBio {
@@ -188,13 +192,13 @@ impl ReadBio {
         bytes: u64,
         flags: Flags,
     ) -> Result<Self> {
-        let bdev = sb.bdev().ok_or(EINVAL)?;
-        // SAFETY: The device is open while the super block lives, which is while folios are being
-        // read. An allocation from the kernel's bio set that may sleep does not fail.
+        let device = sb.device().map_err(|_| EINVAL)?;
+        // SAFETY: The device is open as long as the new value, and then while the super block lives, which is
+        // while folios are being read. An allocation from the kernel's bio set that may sleep does not fail.
         let bio = unsafe {
             bindings::bio_alloc_nofs(
                 &raw mut bindings::fs_bio_set,
-                bdev.as_ptr(),
+                device.as_ptr(),
                 segments(bytes),
                 bindings::req_op_REQ_OP_READ | flags.0,
             )
@@ -206,7 +210,10 @@ impl ReadBio {
             (*bio.as_ptr()).bi_end_io = Some(end_read);
         }
         // INVARIANT: The bio is empty.
-        Ok(ReadBio { bio })
+        Ok(ReadBio {
+            bio,
+            _device: device,
+        })
     }
 
     /// The sector that follows what the bio reads.
