@@ -40,6 +40,7 @@ use core::ptr;
 use core::slice;
 
 use ferrofs_bindings as bindings;
+use kernel::alloc::AllocError;
 use kernel::error::code::EBUSY;
 use kernel::error::code::EINVAL;
 use kernel::error::code::ENOMEM;
@@ -57,6 +58,7 @@ use crate::buffer::Unread;
 use crate::journal::InUse;
 use crate::journal::Journal;
 use crate::journal::Tid;
+use crate::memory::until_available;
 use crate::memory::NoFs;
 use crate::memory::NoPageFaults;
 
@@ -175,7 +177,7 @@ impl<'a> Transaction<'a> {
                 }
                 // Whoever frees the last reference to a file, or ends a write, has nobody to tell that there was
                 // no memory for a handle.
-                handle = loop {
+                handle = until_available(|| {
                     let started = from_err_ptr(bindings::jbd2__journal_start(
                         log,
                         blocks,
@@ -186,10 +188,10 @@ impl<'a> Transaction<'a> {
                         0,
                     ));
                     match started {
-                        Err(error) if error == ENOMEM => bindings::memalloc_retry_wait_nofs(),
-                        started => break started?,
+                        Err(error) if error == ENOMEM => Err(AllocError),
+                        started => Ok(started),
                     }
-                };
+                })?;
                 // An inner transaction brings no credits of its own.
                 if !outer.is_null() && bindings::is_handle_aborted(handle) == 0 {
                     let lacking = blocks - bindings::jbd2_handle_buffer_credits(handle);
